@@ -1,0 +1,145 @@
+//! What was typed, and what is wrong with it in the words of this program.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, CommandFactory as _, Parser as _};
+use sidekey::{Error, IoContext as _, Result};
+
+use super::Command;
+use super::report::Settings;
+
+/// encrypts backups on this machine, and moves them to a new key pair by rewriting only their small key files.
+#[derive(clap::Parser)]
+#[command(
+    name = "sidekey",
+    version,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    after_help = "\
+examples:
+  sidekey keygen -o backup                                  makes backup.pem (keep it safe) and backup.pub.pem
+  sidekey encrypt -r backup.pub.pem photos/ -o encrypted    needs the public key alone
+  sidekey decrypt -i backup.pem encrypted/ -o restored      needs the private key
+  sidekey keygen -o new                                     when backup.pem was compromised:
+  sidekey rewrap encrypted/ -i backup.pem --to new.pub.pem  rewrites the small key files alone
+
+exit codes:
+  0 done, 1 failed in part or whole, 2 wrong usage, 3 damaged data or a missing half of a pair,
+  4 done but something remains, 130 interrupted"
+)]
+struct Typed {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+    /// print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+// Not a doc comment: clap would make it the program's description.
+// The options of every command.
+#[derive(clap::Args)]
+struct Global {
+    /// print results as JSON on standard output, and warnings and errors as JSON on standard error, one object a line
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    json: bool,
+    /// print errors and warnings only, and no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Options of every command")]
+    quiet: bool,
+    /// print more about what is done
+    #[arg(short, long, global = true, help_heading = "Options of every command")]
+    verbose: bool,
+    /// print help
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = "Options of every command")]
+    help: Option<bool>,
+}
+
+/// The settings and the command of a command line; nothing when it only asked for help or the version, which are then
+/// printed.
+///
+/// # Errors
+/// `Usage`, with a hint.
+pub(super) fn parse(typed: &[OsString]) -> Result<Option<(Settings, Command)>> {
+    match Typed::try_parse_from(typed) {
+        Ok(Typed { global: Global { json, quiet, verbose, .. }, command, .. }) => {
+            Ok(Some((Settings { json, quiet, verbose }, command)))
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+                Err(gone) if gone.kind() == std::io::ErrorKind::BrokenPipe => Ok(None),
+                printed => printed.context("cannot write", "standard output").map(|()| None),
+            },
+            _ => Err(in_our_words(&error, typed)),
+        },
+    }
+}
+
+/// The whole command line as clap knows it, for completions and manual pages.
+pub(super) fn command() -> clap::Command {
+    Typed::command()
+}
+
+fn in_our_words(error: &clap::Error, typed: &[OsString]) -> Error {
+    let text = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let arg = text(ContextKind::InvalidArg);
+    let value = text(ContextKind::InvalidValue);
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if arg.starts_with('-') => format!("unknown option {arg}"),
+        ErrorKind::UnknownArgument => format!("one argument too many: {arg}"),
+        ErrorKind::InvalidSubcommand => format!("unknown command {}", text(ContextKind::InvalidSubcommand)),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is missing".to_owned()
+        }
+        ErrorKind::MissingRequiredArgument if arg.contains(", ") => format!("{} are missing", plain(&arg)),
+        ErrorKind::MissingRequiredArgument => format!("{} is missing", plain(&arg)),
+        ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&arg)),
+        ErrorKind::InvalidValue => {
+            format!("{}: {value} is not one of {}", option(&arg), text(ContextKind::ValidValue))
+        }
+        ErrorKind::ValueValidation => {
+            let why = error.source().map(ToString::to_string).unwrap_or_default();
+            format!("{} {value}: {why}", option(&arg))
+        }
+        ErrorKind::ArgumentConflict if arg == text(ContextKind::PriorArg) => {
+            format!("{} is given twice", option(&arg))
+        }
+        ErrorKind::ArgumentConflict => {
+            format!("{} and {} exclude each other", option(&arg), option(&text(ContextKind::PriorArg)))
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    };
+    let suggested =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let suggested: Vec<_> = suggested.into_iter().map(text).filter(|text| !text.is_empty()).collect();
+    Error::usage(message).hint(match suggested.first() {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("{} --help shows what there is", used(typed)),
+    })
+}
+
+/// `<KEY>`, `<PATH>...` and `--output <NAME>` without brackets and dots.
+fn plain(arg: &str) -> String {
+    arg.replace(['<', '>'], "").replace("...", "")
+}
+
+/// `--output <NAME>` without its value; `<KEY>` without the brackets.
+fn option(arg: &str) -> String {
+    match arg.split_once([' ', '=']) {
+        Some((option, _)) if option.starts_with('-') => option.to_owned(),
+        _ => plain(arg),
+    }
+}
+
+/// The program and its command, as far as one was typed.
+fn used(typed: &[OsString]) -> String {
+    let root = command();
+    let name = typed.iter().skip(1).find_map(|arg| root.find_subcommand(arg));
+    name.map_or("sidekey".to_owned(), |command| format!("sidekey {}", command.get_name()))
+}

@@ -1,0 +1,162 @@
+//! What the commands on many files have in common: their inputs, their threads, and telling what happens.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sidekey::crypto::recipe::Kdf;
+use sidekey::ops::events::{Event, Observer, Summary};
+use sidekey::recipe::{Named, PasswordReading};
+use sidekey::{Error, Result};
+
+use super::report::{Progress, Report};
+
+/// How many threads work unless the user says otherwise.
+const MOST_JOBS: usize = 16;
+
+/// The most that anybody may ask for: more would not be faster, and some number of them the system refuses.
+const JOBS_LIMIT: usize = 256;
+
+/// Reads what `--jobs` says.
+pub(crate) fn parse_jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse().ok().filter(|jobs| (1..=JOBS_LIMIT).contains(jobs));
+    jobs.ok_or_else(|| format!("is not a number from 1 to {JOBS_LIMIT}"))
+}
+
+/// The number of threads to work with.
+pub(crate) fn jobs(asked: Option<usize>) -> usize {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    asked.unwrap_or(available.min(MOST_JOBS))
+}
+
+/// The one reading of the clock.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Whether standard input is the input; it goes with no other.
+///
+/// # Errors
+/// `Usage` when `-` stands among other inputs.
+pub(crate) fn is_stdin(inputs: &[PathBuf]) -> Result<bool> {
+    let stdin = |path: &PathBuf| path == Path::new("-");
+    match inputs {
+        [only] => Ok(stdin(only)),
+        many if many.iter().any(stdin) => {
+            Err(Error::usage("- is standard input and goes with no other input")
+                .hint("write ./- for a file of that name"))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The bytes to read, where all inputs are single files.
+pub(crate) fn total(inputs: &[PathBuf]) -> Option<u64> {
+    inputs
+        .iter()
+        .map(|path| path.metadata().ok().filter(|found| found.is_file()).map(|found| found.len()))
+        .sum()
+}
+
+// Not a doc comment: clap would make it the description of the command that takes these options.
+// How files of the OpenSSL recipe were made.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct RecipeArgs {
+    /// how openssl enc derived the keys: md5, sha256, pbkdf2 or pbkdf2:ROUNDS; found out where enough files agree
+    #[arg(long, value_name = "KDF", help_heading = "Files of the OpenSSL recipe")]
+    recipe_kdf: Option<Kdf>,
+    /// which part of a password of several lines was used: joined or first-line
+    #[arg(long, value_name = "READING", help_heading = "Files of the OpenSSL recipe")]
+    recipe_password: Option<PasswordReading>,
+}
+
+impl RecipeArgs {
+    pub(crate) fn named(&self) -> Named {
+        Named { kdf: self.recipe_kdf, reading: self.recipe_password }
+    }
+}
+
+/// Tells a [`Report`] what an operation says.
+pub(crate) struct Watcher<'a> {
+    report: &'a Report,
+    progress: Progress,
+    /// What is done to each file, in the past: "encrypted".
+    done: &'static str,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    r#type: &'a str,
+    input: String,
+    output: String,
+}
+
+#[derive(Serialize)]
+struct Skipped<'a> {
+    r#type: &'a str,
+    path: String,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
+struct Totals<'a> {
+    r#type: &'a str,
+    done: u64,
+    skipped: u64,
+    failed: u64,
+    bytes: u64,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(report: &'a Report, total: Option<u64>, done: &'static str) -> Self {
+        Self { report, progress: report.progress(total), done }
+    }
+
+    /// Ends with one line for people, or one JSON object.
+    pub(crate) fn finish(self, summary: &Summary) {
+        drop(self.progress);
+        let totals = Totals {
+            r#type: "summary",
+            done: summary.done,
+            skipped: summary.skipped,
+            failed: summary.failed,
+            bytes: summary.bytes,
+        };
+        let mut text = format!("{} {}, {} bytes read", self.done, files(summary.done), summary.bytes);
+        for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        self.report.done(&totals, text);
+    }
+}
+
+fn files(count: u64) -> String {
+    match count {
+        1 => "1 file".into(),
+        _ => format!("{count} files"),
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Done { input, output } => {
+                let (input, output) = (input.display().to_string(), output.display().to_string());
+                let text = format!("{} {input} to {output}", self.done);
+                self.report.each(&Done { r#type: self.done, input, output }, text);
+            }
+            Event::Skipped { path, why } => {
+                let path = path.display().to_string();
+                let text = format!("{path}: {why}; skipped");
+                self.report.each(&Skipped { r#type: "skipped", path, why }, text);
+            }
+            Event::Warning { path, message } => self.report.warning(&Error::input(message).at(path)),
+            Event::Failed(error) => self.report.failure(error),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is derived from a container's file key (docs/format.md, "Derived keys").
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+
+use crate::secret::{EncKey, FileKey, MacKey};
+
+/// HKDF-SHA-256 (RFC 5869) of a file key under the first 32 bytes of its container's header.
+pub struct Derivation(Hkdf<Sha256>);
+
+impl Derivation {
+    /// Extracts from `file_key` with `salt` = `header[0..32]`.
+    pub fn new(file_key: &FileKey, salt: &[u8; 32]) -> Self {
+        Self(Hkdf::new(Some(salt), file_key.expose()))
+    }
+
+    /// The AES-256-CBC key of the sections.
+    pub fn enc_key(&self) -> EncKey {
+        let Ok(key) = EncKey::from_fill(|key| self.expand(b"sidekey/1 encrypt", key));
+        key
+    }
+
+    /// The AES-256-CMAC key of the sections.
+    pub fn mac_key(&self) -> MacKey {
+        let Ok(key) = MacKey::from_fill(|key| self.expand(b"sidekey/1 mac", key));
+        key
+    }
+
+    /// The public commitment: one header, one file key.
+    pub fn commitment(&self) -> [u8; 32] {
+        let mut commitment = [0; 32];
+        let Ok(()) = self.expand(b"sidekey/1 commit", &mut commitment);
+        commitment
+    }
+
+    fn expand(&self, info: &[u8], out: &mut [u8; 32]) -> Result<(), std::convert::Infallible> {
+        if self.0.expand(info, out).is_err() {
+            unreachable!("HKDF-SHA-256 gives up to 8160 bytes");
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Derivation(..)")
+    }
+}

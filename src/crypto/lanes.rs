@@ -1,0 +1,190 @@
+//! The kernel: AES-256-CBC encryption and AES-256-CMAC over several independent sections in lockstep.
+//!
+//! Both are serial within one chain: a block waits for the one before it, and the processor's AES units stand idle
+//! for most of that wait. Sections are independent, so [`LANES`] chains are advanced together, one block each a step,
+//! and the out-of-order core overlaps them: five to six times the speed of one chain, in safe code. Lanes may differ
+//! in length; a finished lane drops out. Buffers a power of two apart fight for the same cache lines: the framing
+//! between two sections (docs/format.md, "Sections") keeps full ones apart.
+//!
+//! CBC decryption is parallel by nature and is the `cbc` crate's.
+
+use std::fmt;
+
+use aes::cipher::array::Array;
+use aes::cipher::consts::U16;
+use aes::cipher::inout::InOutBuf;
+use aes::cipher::{
+    BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockModeDecrypt, BlockSizeUser,
+    InnerIvInit, KeyInit,
+};
+use aes::{Aes256, Aes256Enc};
+use subtle::ConstantTimeEq;
+
+use crate::secret::{EncKey, MacKey};
+
+/// The length of an AES block, in bytes.
+pub const BLOCK: usize = 16;
+/// How many chains are worth running in lockstep.
+pub const LANES: usize = 8;
+
+/// One AES block.
+pub type Block = [u8; BLOCK];
+
+/// AES-256-CBC (NIST SP 800-38A, section 6.2), many chains at a time. No padding: the caller has padded.
+pub struct CbcEncryptor(Aes256Enc);
+
+/// One chain to encrypt in place.
+#[derive(Debug)]
+pub struct CbcLane<'a> {
+    /// The initialization vector; holds the last ciphertext block afterwards.
+    pub iv: Block,
+    /// Plaintext before, ciphertext after.
+    pub blocks: &'a mut [Block],
+}
+
+impl CbcEncryptor {
+    /// An encryptor under `key`.
+    pub fn new(key: &EncKey) -> Self {
+        Self(Aes256Enc::new(key.expose().into()))
+    }
+
+    /// Encrypts every lane, [`LANES`] at a time.
+    pub fn encrypt(&self, lanes: &mut [CbcLane<'_>]) {
+        for group in lanes.chunks_mut(LANES) {
+            self.0.encrypt_with_backend(CbcSteps(group));
+        }
+    }
+}
+
+/// AES-256-CMAC (NIST SP 800-38B, RFC 4493) of messages that are whole blocks, many at a time.
+pub struct Cmac {
+    key: Aes256Enc,
+    k1: Block,
+}
+
+/// One message: a first block, and at least one more.
+#[derive(Debug)]
+pub struct MacLane<'a> {
+    /// The first block of the message; holds the tag afterwards.
+    pub state: Block,
+    /// The rest of the message.
+    pub blocks: &'a [Block],
+}
+
+impl Cmac {
+    /// A CMAC under `key`.
+    pub fn new(key: &MacKey) -> Self {
+        let key = Aes256Enc::new(key.expose().into());
+        let mut zero = Array::default();
+        key.encrypt_block(&mut zero);
+        Self { key, k1: double(zero.into()) }
+    }
+
+    /// Leaves in each lane's `state` the tag of its message, [`LANES`] at a time.
+    pub fn tag(&self, lanes: &mut [MacLane<'_>]) {
+        for group in lanes.chunks_mut(LANES) {
+            self.key.encrypt_with_backend(MacSteps { lanes: group, k1: self.k1 });
+        }
+    }
+}
+
+/// Whether two tags or commitments are equal, in constant time.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
+}
+
+/// AES-256-CBC decryption in place. No unpadding; the caller has checked the tag.
+pub struct CbcDecryptor(Aes256);
+
+impl CbcDecryptor {
+    /// A decryptor under `key`.
+    pub fn new(key: &EncKey) -> Self {
+        Self(Aes256::new(key.expose().into()))
+    }
+
+    /// Decrypts one chain in place.
+    pub fn decrypt(&self, iv: &Block, blocks: &mut [Block]) {
+        let mut chain = cbc::Decryptor::<&Aes256>::inner_iv_init(&self.0, iv.into());
+        chain.decrypt_blocks_inout(InOutBuf::from(Array::cast_slice_from_core_mut(blocks)));
+    }
+}
+
+struct CbcSteps<'l, 'd>(&'l mut [CbcLane<'d>]);
+
+impl BlockSizeUser for CbcSteps<'_, '_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for CbcSteps<'_, '_> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let longest = self.0.iter().map(|lane| lane.blocks.len()).max().unwrap_or(0);
+        for step in 0..longest {
+            for lane in self.0.iter_mut() {
+                if let Some(block) = lane.blocks.get_mut(step) {
+                    lane.iv = encrypt(backend, xor(lane.iv, *block));
+                    *block = lane.iv;
+                }
+            }
+        }
+    }
+}
+
+struct MacSteps<'l, 'd> {
+    lanes: &'l mut [MacLane<'d>],
+    k1: Block,
+}
+
+impl BlockSizeUser for MacSteps<'_, '_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for MacSteps<'_, '_> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let longest = self.lanes.iter().map(|lane| lane.blocks.len()).max().unwrap_or(0);
+        for lane in self.lanes.iter_mut() {
+            lane.state = encrypt(backend, lane.state);
+        }
+        for step in 0..longest {
+            for lane in self.lanes.iter_mut() {
+                if let Some(block) = lane.blocks.get(step) {
+                    let mut input = xor(lane.state, *block);
+                    if step + 1 == lane.blocks.len() {
+                        input = xor(input, self.k1);
+                    }
+                    lane.state = encrypt(backend, input);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn encrypt<B: BlockCipherEncBackend<BlockSize = U16>>(backend: &B, block: Block) -> Block {
+    let mut block = Array::from(block);
+    backend.encrypt_block((&mut block).into());
+    block.into()
+}
+
+#[inline(always)]
+fn xor(one: Block, other: Block) -> Block {
+    (u128::from_ne_bytes(one) ^ u128::from_ne_bytes(other)).to_ne_bytes()
+}
+
+/// Doubling in GF(2^128), without a branch on the secret (NIST SP 800-38B, section 5.3).
+fn double(block: Block) -> Block {
+    let value = u128::from_be_bytes(block);
+    ((value << 1) ^ ((value >> 127) * 0x87)).to_be_bytes()
+}
+
+macro_rules! opaque_debug {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    )*};
+}
+opaque_debug!(CbcEncryptor, CbcDecryptor, Cmac);

@@ -1,0 +1,31 @@
+//! Client-side envelope encryption for backups.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+pub mod crypto;
+mod error;
+pub mod format;
+mod id;
+pub mod keys;
+pub mod name;
+pub mod open;
+pub mod ops;
+pub mod pair;
+mod pipeline;
+pub mod random;
+pub mod recipe;
+pub mod rewrap;
+pub mod seal;
+pub mod secret;
+pub mod wrap;
+
+pub use error::{Error, ErrorKind, Failure, IoContext, Result};
+pub use id::{DataId, KeyId};

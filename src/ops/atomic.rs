@@ -1,0 +1,611 @@
+//! Local output: written beside its target under a temporary name, synced, then given its name in one step.
+//!
+//! Nothing ever stands half-written under a final name. A dropped [`AtomicFile`] leaves nothing; only a killed process
+//! leaves its temporary file, which [`is_temporary_name`] recognises.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::random::{OsRandom, Random as _};
+use crate::{Error, ErrorKind, IoContext as _, Result};
+
+/// Who may read what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// What the process's umask leaves of 0666.
+    Data,
+    /// Exactly these permission bits, whatever the umask says; 0600 until the file is published.
+    Exact(u32),
+    /// 0600.
+    Secret,
+}
+
+/// A file that gets its name only when it is whole.
+///
+/// ```
+/// # fn main() -> sidekey::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// use std::io::Write as _;
+///
+/// use sidekey::ops::atomic::{AtomicFile, Mode};
+///
+/// let target = dir.path().join("key.pem");
+/// let mut file = AtomicFile::create(&target, Mode::Secret)?;
+/// file.write_all(b"whole").unwrap();
+/// assert!(!target.exists());
+/// file.commit_new()?;
+/// assert_eq!(std::fs::read(&target).unwrap(), b"whole");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    temporary: Temporary,
+    target: PathBuf,
+    mode: Mode,
+    synced: bool,
+}
+
+impl AtomicFile {
+    /// Opens a new temporary file (for reading, too) in the folder of `target`. `target` itself is not looked at; a
+    /// symlink there would be replaced, not followed.
+    ///
+    /// # Errors
+    /// The kind of what the operating system says; `Usage` when `target` has no file name; `Interrupted` after
+    /// [`remove_all_temporary`].
+    pub fn create(target: &Path, mode: Mode) -> Result<Self> {
+        if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(Error::usage("is not the name of a file").at(target));
+        }
+        let temporary = Temporary::register(&folder(target).join(temporary_name()?))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(if mode == Mode::Data { 0o666 } else { 0o600 })
+            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
+            .open(&temporary.path)
+            .context("cannot create a file there", target)?;
+        Ok(Self { file, temporary, target: target.to_owned(), mode, synced: false })
+    }
+
+    /// The open temporary file, at the position of the last write.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name that the file will get.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Publishes the file if nothing has its name yet.
+    ///
+    /// # Errors
+    /// `Conflict` "exists already"; otherwise what the operating system says. The temporary file is then gone.
+    pub fn commit_new(self) -> Result<()> {
+        self.commit(publish_new)
+    }
+
+    /// Publishes the file in place of what has its name, if anything has.
+    ///
+    /// # Errors
+    /// What the operating system says. The temporary file is then gone.
+    pub fn commit_replace(self) -> Result<()> {
+        self.commit(publish_replacing)
+    }
+
+    /// Syncs the contents now, so that publishing later takes less time.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_all().context("cannot write to the disk", &self.target)?;
+        self.synced = true;
+        Ok(())
+    }
+
+    /// [`Self::commit_new`] without the sync of the folder; see [`Self::replace_unsynced`].
+    ///
+    /// # Errors
+    /// Those of [`Self::commit_new`].
+    pub(crate) fn new_unsynced(mut self) -> Result<()> {
+        self.settle(publish_new)
+    }
+
+    /// [`Self::commit_replace`] without the sync of the folder: until the caller has done [`sync`], a power
+    /// cut may bring back what was replaced.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit_replace`].
+    pub(crate) fn replace_unsynced(mut self) -> Result<()> {
+        self.settle(publish_replacing)
+    }
+
+    fn commit(mut self, publish: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+        self.settle(publish)?;
+        sync(folder(&self.target))
+    }
+
+    /// Everything but the sync of the folder.
+    fn settle(&mut self, publish: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+        if let Mode::Exact(mode) = self.mode {
+            self.file
+                .set_permissions(Permissions::from_mode(mode & 0o7777))
+                .context("cannot set the permissions", &self.target)?;
+        }
+        if !self.synced {
+            self.sync()?;
+        }
+        self.temporary.publish(|from| publish(from, &self.target))
+    }
+}
+
+/// Makes the names in a folder survive a power cut.
+pub(crate) fn sync(folder: &Path) -> Result<()> {
+    sync_folder(folder).context("cannot write the folder to the disk", folder)
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.synced = false;
+        self.file.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.synced = false;
+        self.file.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Where a result goes: a file of this machine, or something that has no final name to earn.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// A regular file.
+    Atomic(AtomicFile),
+    /// A device, pipe or open descriptor: written as it comes, never renamed or synced.
+    Direct(File),
+    /// Standard output, unbuffered.
+    Stdout(File),
+}
+
+impl Output {
+    /// Opens `path`; `-` is standard output.
+    ///
+    /// # Errors
+    /// `Usage` for a folder, otherwise what the operating system says.
+    pub fn open(path: &Path, mode: Mode) -> Result<Self> {
+        if path == Path::new("-") || path == Path::new("/dev/stdout") {
+            let stdout =
+                io::stdout().as_fd().try_clone_to_owned().context("cannot write", "standard output")?;
+            return Ok(Self::Stdout(stdout.into()));
+        }
+        // The names of open descriptors are symlinks, whose "folder" is no place for a temporary file.
+        let descriptor = ["/dev/fd", "/dev/stderr", "/proc"].iter().any(|prefix| path.starts_with(prefix));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(Error::usage("is a folder; a file is needed").at(path)),
+            Ok(found) if descriptor || is_special(&found) => {
+                OpenOptions::new().write(true).open(path).context("cannot write", path).map(Self::Direct)
+            }
+            _ => AtomicFile::create(path, mode).map(Self::Atomic),
+        }
+    }
+
+    /// Whether a rename is still to come.
+    pub fn is_atomic(&self) -> bool {
+        matches!(self, Self::Atomic(_))
+    }
+
+    /// Finishes; see [`AtomicFile::commit_new`].
+    ///
+    /// # Errors
+    /// Those of [`AtomicFile::commit_new`].
+    pub fn commit_new(self) -> Result<()> {
+        match self {
+            Self::Atomic(file) => file.commit_new(),
+            Self::Direct(_) | Self::Stdout(_) => Ok(()),
+        }
+    }
+
+    /// Finishes; see [`AtomicFile::commit_replace`].
+    ///
+    /// # Errors
+    /// Those of [`AtomicFile::commit_replace`].
+    pub fn commit_replace(self) -> Result<()> {
+        match self {
+            Self::Atomic(file) => file.commit_replace(),
+            Self::Direct(_) | Self::Stdout(_) => Ok(()),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Atomic(file) => file.file(),
+            Self::Direct(file) | Self::Stdout(file) => file,
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.file().write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+/// Makes a symlink at `path` that leads to `leads_to`, in one step; with `replace`, in place of what is there.
+///
+/// # Errors
+/// `Conflict` "exists already" without `replace`; otherwise what the operating system says.
+pub fn symlink(leads_to: &OsStr, path: &Path, mtime: Option<Timespec>, replace: bool) -> Result<()> {
+    let mut temporary = Temporary::register(&folder(path).join(temporary_name()?))?;
+    rustix::fs::symlink(leads_to, &temporary.path)
+        .map_err(io::Error::from)
+        .context("cannot make a symlink there", path)?;
+    if let Some(mtime) = mtime {
+        let times = Timestamps { last_access: mtime, last_modification: mtime };
+        rustix::fs::utimensat(CWD, &temporary.path, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(io::Error::from)
+            .context("cannot set the time", path)?;
+    }
+    temporary.publish(|from| match replace {
+        true => std::fs::rename(from, path).context("cannot replace the file", path),
+        false => publish_new(from, path),
+    })
+}
+
+/// Refuses a result that would take the place of something that the same run needs.
+///
+/// # Errors
+/// `Usage`.
+pub(crate) fn refuse_same(result: &Path, needed: &[&Path]) -> Result<()> {
+    for needed in needed {
+        if same_file(result, needed)? {
+            return Err(Error::usage(format!("would replace {}, which this run needs", needed.display()))
+                .at(result)
+                .hint("choose another name for the result"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether both names lead to one file (device and inode, symlinks followed). What is not there is no file.
+///
+/// # Errors
+/// What the operating system says, other than that there is nothing.
+pub fn same_file(a: &Path, b: &Path) -> Result<bool> {
+    let identity = |path: &Path| match std::fs::metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("cannot read", path),
+    };
+    let (a, b) = (identity(a)?, identity(b)?);
+    Ok(a.is_some() && a == b)
+}
+
+/// Whether `name` is one that [`AtomicFile`] gives to a file that is not finished: `.<16 hex digits>.sidekey-tmp`.
+pub fn is_temporary_name(name: &OsStr) -> bool {
+    name.as_encoded_bytes()
+        .strip_prefix(b".")
+        .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()))
+        .is_some_and(|hex| {
+            hex.len() == 16 && hex.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+}
+
+/// Removes every temporary file of this process and lets no new one be made or published: for a signal handler's
+/// thread, just before the process ends.
+pub fn remove_all_temporary() {
+    let mut live = live();
+    live.closed = true;
+    for path in std::mem::take(&mut live.paths) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// The temporary files that exist now.
+struct Live {
+    paths: BTreeSet<PathBuf>,
+    closed: bool,
+}
+
+static LIVE: Mutex<Live> = Mutex::new(Live { paths: BTreeSet::new(), closed: false });
+
+/// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+fn live() -> MutexGuard<'static, Live> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "interrupted")
+}
+
+/// A registered temporary name; dropped unpublished, its file is removed.
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+    published: bool,
+}
+
+impl Temporary {
+    /// Registers before the file exists, so that no file is ever unknown to [`remove_all_temporary`].
+    fn register(path: &Path) -> Result<Self> {
+        let mut live = live();
+        if live.closed {
+            return Err(interrupted());
+        }
+        live.paths.insert(path.to_owned());
+        Ok(Self { path: path.to_owned(), published: false })
+    }
+
+    /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
+    fn publish(&mut self, rename: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let mut live = live();
+        if live.closed {
+            return Err(interrupted());
+        }
+        rename(&self.path)?;
+        live.paths.remove(&self.path);
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = std::fs::remove_file(&self.path);
+            live().paths.remove(&self.path);
+        }
+    }
+}
+
+fn publish_new(from: &Path, to: &Path) -> Result<()> {
+    rename_new(from, to).map_err(|error| match error {
+        Errno::EXIST => Error::conflict("exists already").at(to),
+        _ => Error::io("cannot give the finished file its name", error.into()).at(to),
+    })
+}
+
+/// Renames unless `to` exists.
+fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(from, to),
+        done => done,
+    }
+}
+
+/// The same where the file system has no such rename (NFS): a hard link is as good. Where it has no links either
+/// (some FUSE ones), looking first is all that is left.
+fn link_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::link(from, to) {
+        Ok(()) => rustix::fs::unlink(from),
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => match rustix::fs::lstat(to) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => rustix::fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a rename in `folder` durable. Some file systems cannot sync a folder, and a folder that may be written but
+/// not read cannot be opened: the rename itself stands all the same.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => sync_open_folder(&opened?),
+    }
+}
+
+/// Odd file systems cannot sync a folder, and need not.
+pub(crate) fn sync_open_folder(folder: &File) -> io::Result<()> {
+    match folder.sync_all() {
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
+fn publish_replacing(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).context("cannot replace the file", to)
+}
+
+fn is_special(found: &std::fs::Metadata) -> bool {
+    let kind = found.file_type();
+    kind.is_char_device() || kind.is_block_device() || kind.is_fifo() || kind.is_socket()
+}
+
+/// The folder of `target`; of a bare name, the current one.
+fn folder(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_name() -> Result<String> {
+    let mut random = [0; 8];
+    OsRandom.fill(&mut random)?;
+    Ok(format!(".{:016x}{SUFFIX}", u64::from_le_bytes(random)))
+}
+
+const SUFFIX: &str = ".sidekey-tmp";
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make their own files")]
+mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn nothing_has_the_final_name_before_commit_and_nothing_is_left_after_a_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let mut file = AtomicFile::create(&target, Mode::Secret).unwrap();
+        file.write_all(b"half").unwrap();
+        let found = names(dir.path());
+        assert_eq!(found.len(), 1);
+        assert!(is_temporary_name(OsStr::new(&found[0])), "{found:?}");
+        drop(file);
+        assert!(names(dir.path()).is_empty());
+
+        let mut file = AtomicFile::create(&target, Mode::Secret).unwrap();
+        file.write_all(b"whole").unwrap();
+        file.commit_new().unwrap();
+        assert_eq!(names(dir.path()), ["out"]);
+        assert_eq!(fs::read(&target).unwrap(), b"whole");
+        assert!(!live().paths.iter().any(|path| path.starts_with(dir.path())));
+    }
+
+    #[test]
+    fn commit_new_refuses_what_exists_and_commit_replace_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        for existing in ["file", "dangling symlink"] {
+            match existing {
+                "file" => fs::write(&target, "old").unwrap(),
+                _ => std::os::unix::fs::symlink("nowhere", &target).unwrap(),
+            }
+            let error = AtomicFile::create(&target, Mode::Data).unwrap().commit_new().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{existing}");
+            assert_eq!(error.to_string(), format!("{}: exists already", target.display()));
+            assert_eq!(names(dir.path()), ["out"]);
+            fs::remove_file(&target).unwrap();
+        }
+        fs::write(&target, "old").unwrap();
+        let mut file = AtomicFile::create(&target, Mode::Data).unwrap();
+        file.write_all(b"new").unwrap();
+        file.commit_replace().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    #[test]
+    fn publishing_by_link_refuses_what_exists_and_leaves_one_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        assert_eq!(link_new(&from, &to), Err(Errno::EXIST));
+        assert_eq!(fs::read(&to).unwrap(), b"old");
+        fs::remove_file(&to).unwrap();
+        link_new(&from, &to).unwrap();
+        assert_eq!(names(dir.path()), ["to"]);
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+    }
+
+    #[test]
+    fn permissions_are_those_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, expected) in [
+            (Mode::Secret, 0o600),
+            (Mode::Exact(0o444), 0o444),
+            (Mode::Exact(0o664), 0o664),
+            (Mode::Exact(0o100_751), 0o751),
+        ] {
+            let target = dir.path().join(format!("{mode:?}"));
+            let file = AtomicFile::create(&target, mode).unwrap();
+            assert_eq!(file.file().metadata().unwrap().mode() & 0o777, 0o600);
+            file.commit_new().unwrap();
+            assert_eq!(mode_of(&target), expected, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_file_and_a_folder_that_is_not_there_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = AtomicFile::create(&dir.path().join("a/b"), Mode::Data).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.line().contains("a/b: cannot create a file there: No such file"), "{error:?}");
+        for bad in ["/", "..", "", "new/"] {
+            assert_eq!(AtomicFile::create(Path::new(bad), Mode::Data).unwrap_err().kind(), ErrorKind::Usage);
+        }
+        assert_eq!(Output::open(dir.path(), Mode::Data).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_full_device_is_an_io_error_and_a_device_is_not_replaced() {
+        let mut full = Output::open(Path::new("/dev/full"), Mode::Data).unwrap();
+        assert!(!full.is_atomic());
+        let error = full.write_all(b"x").context("cannot write", "/dev/full").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.line().starts_with("/dev/full: cannot write: No space left"), "{error:?}");
+
+        let mut null = Output::open(Path::new("/dev/null"), Mode::Secret).unwrap();
+        null.write_all(b"x").unwrap();
+        null.commit_replace().unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn one_file_by_two_names_is_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a"), "").unwrap();
+        fs::write(path("b"), "").unwrap();
+        fs::hard_link(path("a"), path("hard")).unwrap();
+        std::os::unix::fs::symlink("a", path("soft")).unwrap();
+        for (one, two, same) in
+            [("a", "a", true), ("a", "hard", true), ("soft", "a", true), ("a", "b", false)]
+        {
+            assert_eq!(same_file(&path(one), &path(two)).unwrap(), same, "{one} {two}");
+        }
+        assert!(!same_file(&path("none"), &path("none")).unwrap());
+    }
+
+    #[test]
+    fn only_our_temporary_names_are_temporary() {
+        assert!(is_temporary_name(OsStr::new(&temporary_name().unwrap())));
+        for not in [
+            ".sidekey-tmp",
+            ".0123.sidekey-tmp",
+            "0123456789abcdef.sidekey-tmp",
+            "a",
+            ".0123456789ABCDEF.sidekey-tmp",
+        ] {
+            assert!(!is_temporary_name(OsStr::new(not)), "{not}");
+        }
+        assert!(!is_temporary_name(OsStr::from_bytes(b".\xff")));
+    }
+}

@@ -1,0 +1,458 @@
+//! `encrypt`: files, folders and pipes of this machine into pairs.
+
+use std::fs::{File, Metadata as FileMetadata, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::OFlags;
+
+use crate::crypto::recipe::WRITTEN_ROUNDS;
+use crate::crypto::rsa::PublicKey;
+use crate::format::section::DigestKind;
+use crate::format::{FileType, Metadata};
+use crate::name::ObjectName;
+use crate::ops::atomic::{self, AtomicFile, Mode, Output};
+use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
+use crate::ops::pair_files::{PairPaths, Publishing};
+use crate::ops::parallel;
+use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
+use crate::pair::{Form, Put};
+use crate::random::{OsRandom, Pooled, Random};
+use crate::recipe::{ContainerEncoding, KeyFileForm, NewPair};
+use crate::seal::{SealOptions, seal};
+use crate::secret::FileKey;
+use crate::wrap::wrap;
+use crate::{DataId, Error, IoContext as _, Result};
+
+/// From this size on one file is encrypted by all threads, one such file at a time.
+const LARGE: u64 = 4 << 20;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// Containers and envelopes.
+    Sidekey,
+    /// Files that OpenSSL alone can decrypt, with the container in this encoding. They are not authenticated and keep
+    /// nothing about the file.
+    OpenSsl(ContainerEncoding),
+}
+
+/// How to encrypt.
+#[derive(Debug)]
+pub struct EncryptOptions {
+    /// Who can open the results.
+    pub recipients: Vec<PublicKey>,
+    /// Where the results go.
+    pub destination: Destination,
+    /// Where the envelope goes, when not beside its container.
+    pub envelope: Option<PathBuf>,
+    /// Whether results replace what has their names.
+    pub force: bool,
+    /// Whether symlinks are followed instead of kept.
+    pub follow: bool,
+    /// Whether every folder gets a container of its own, not only empty ones.
+    pub folder_metadata: bool,
+    /// What is written.
+    pub format: Format,
+    /// Which digest of the plaintext is kept.
+    pub digest: DigestKind,
+    /// How many threads work.
+    pub jobs: usize,
+    /// The time that envelopes say they were created.
+    pub now: SystemTime,
+}
+
+/// Encrypts every file at and below `inputs`. One that fails does not stop the others; the observer is told of each.
+///
+/// # Errors
+/// `Usage` when the options do not fit the inputs. What happens to single files is in the summary.
+pub fn encrypt(inputs: &[PathBuf], options: &EncryptOptions, observer: &dyn Observer) -> Result<Summary> {
+    if options.recipients.is_empty() {
+        return Err(
+            Error::usage("no recipient: nobody could open this").hint("name a public key with --recipient")
+        );
+    }
+    if options.envelope.is_some() && !matches!(options.destination, Destination::File(_)) {
+        return Err(Error::usage("--envelope goes with one input and --output FILE"));
+    }
+    options.check_format()?;
+    if matches!(options.destination, Destination::Folder(_)) {
+        walk::refuse_same_names(inputs)?;
+    }
+    let counting = Counting::new(observer);
+    let run = Encrypting { options, observer: &counting, large: Mutex::new(()), made: Mutex::default() };
+    let except = match &options.destination {
+        Destination::Folder(folder) => Some(folder.as_path()),
+        _ => None,
+    };
+    let beside = options.destination == Destination::Beside;
+    let results = beside.then_some((options.now, walk::is_ours as IsResult));
+    let found = walk::find(inputs, Walk { follow: options.follow, except, results, ..Walk::default() });
+    parallel::for_each(options.jobs, found, |found| {
+        if let Err(error) = found.and_then(|found| run.one(&found)) {
+            counting.event(Event::Failed(&error));
+        }
+    });
+    Ok(counting.summary())
+}
+
+/// Encrypts a stream that has no name, such as a pipe, into one container.
+///
+/// # Errors
+/// What reading or writing fails with; `Usage` when it is not clear where the envelope goes.
+pub fn encrypt_stream(
+    source: impl Read + Send,
+    options: &EncryptOptions,
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    let Destination::File(target) = &options.destination else {
+        return Err(Error::usage("an input without a name needs --output FILE")
+            .hint("write -o NAME.enc, or -o - with --envelope FILE"));
+    };
+    options.check_format()?;
+    let counting = Counting::new(observer);
+    let run = Encrypting { options, observer: &counting, large: Mutex::new(()), made: Mutex::default() };
+    let metadata = Metadata::new(FileType::File);
+    let name = Path::new("-");
+    run.store(
+        name,
+        target,
+        &metadata,
+        Watched { inner: source, observer: &counting },
+        None,
+        options.jobs,
+        || Ok(()),
+    )?;
+    Ok(counting.summary())
+}
+
+impl EncryptOptions {
+    fn check_format(&self) -> Result<()> {
+        match self.format {
+            Format::OpenSsl(_) if self.recipients.len() != 1 => {
+                Err(Error::usage("a key file of OpenSSL's holds one recipient")
+                    .hint("give one --recipient, or leave --format openssl out"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Encrypting<'a> {
+    options: &'a EncryptOptions,
+    observer: &'a dyn Observer,
+    /// Held while a large file keeps all threads busy, so that memory stays bounded.
+    large: Mutex<()>,
+    /// The folder that was made last.
+    made: Mutex<Option<PathBuf>>,
+}
+
+impl Encrypting<'_> {
+    /// Whatever was found, by its type.
+    fn one(&self, found: &Found) -> Result<()> {
+        let kind = found.metadata.file_type();
+        if kind.is_dir() {
+            return self.folder(found);
+        }
+        // Beside their sources results would be encrypted again and again; anywhere else they are files like others.
+        let beside = self.options.destination == Destination::Beside;
+        if beside && kind.is_file() && walk::is_ours(&found.path) {
+            self.observer.event(Event::Skipped { path: &found.path, why: "is a result of sidekey already" });
+            return Ok(());
+        }
+        if kind.is_symlink() {
+            return self.symlink(found);
+        }
+        if !kind.is_file() {
+            return Err(Error::input(format!("is {}; skipped", walk::special(kind))).at(&found.path));
+        }
+        self.file(found)
+    }
+
+    fn file(&self, found: &Found) -> Result<()> {
+        let path = &found.path;
+        let follow = if self.options.follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::NONBLOCK | follow).bits().cast_signed())
+            .open(path)
+            .context("cannot read", path)?;
+        let before = file.metadata().context("cannot read", path)?;
+        if !before.is_file() {
+            return Err(Error::conflict("changed while it was read").at(path));
+        }
+        let metadata = describe(found, &before, FileType::File);
+        let target = self.target(found)?;
+        let size = before.len();
+        let _alone = (size >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = if size >= LARGE { self.options.jobs } else { 1 };
+        let mut source = Exactly { inner: &file, left: size };
+        let source = Watched { inner: &mut source, observer: self.observer };
+        self.store(path, &target, &metadata, source, Some(size), threads, || unchanged(&file, &before, path))
+    }
+
+    fn folder(&self, found: &Found) -> Result<()> {
+        // The walk itself reports one that it cannot enter.
+        let Ok(mut entries) = std::fs::read_dir(&found.path) else { return Ok(()) };
+        if !self.options.folder_metadata && entries.next().is_some() {
+            return Ok(());
+        }
+        let metadata = describe(found, &found.metadata, FileType::Dir);
+        let target = self.target(found)?;
+        self.store(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
+    }
+
+    fn symlink(&self, found: &Found) -> Result<()> {
+        let link = std::fs::read_link(&found.path).context("cannot read", &found.path)?;
+        let mut metadata = describe(found, &found.metadata, FileType::Symlink);
+        metadata.mode = None;
+        metadata.target = Some(link.as_os_str().as_bytes().to_vec());
+        let target = self.target(found)?;
+        self.store(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
+    }
+
+    /// The path of the container.
+    fn target(&self, found: &Found) -> Result<PathBuf> {
+        let is_folder = found.metadata.is_dir();
+        let name = |segments: &[Vec<u8>]| match is_folder {
+            true => ObjectName::folder(segments),
+            false => ObjectName::file(segments),
+        };
+        match &self.options.destination {
+            Destination::File(path) => Ok(path.clone()),
+            Destination::Folder(folder) => Ok(folder.join(name(&found.segments)?.container())),
+            Destination::Beside if is_folder => Ok(found.path.join(name(&[])?.container())),
+            Destination::Beside => {
+                let last = found.segments.last().cloned().unwrap_or_default();
+                Ok(found.path.with_file_name(name(&[last])?.container()))
+            }
+        }
+    }
+
+    /// Encrypts one source into the pair at `target`; `unchanged` is asked before anything gets its name.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site a kind of source; a struct would only rename them"
+    )]
+    fn store(
+        &self,
+        input: &Path,
+        target: &Path,
+        metadata: &Metadata,
+        source: impl Read + Send,
+        size: Option<u64>,
+        threads: usize,
+        unchanged: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let random: &dyn Random = &Pooled::new(&OsRandom);
+        let data_id = DataId::generate(random)?;
+        let writing =
+            Writing::new(self.options, metadata.file_type, random).map_err(|error| error.at(input))?;
+        let envelope = writing.envelope(self.options, &data_id)?;
+        let write_into = |out: &mut Output| {
+            let mut seal_options =
+                SealOptions { digest: self.options.digest, threads, ..SealOptions::default() };
+            seal_options.size = size;
+            let mut out = Written::new(out, target);
+            let written = writing.write(data_id, metadata, source, &mut out, random, &seal_options);
+            written.map_err(|error| out.blame(error).at(input))
+        };
+
+        self.check_outputs(input, target)?;
+        let mut out = self.open(target)?;
+        if let Some(path) = self.options.envelope.as_deref().filter(|_| !out.is_atomic()) {
+            // Nothing of a container may be anywhere before its key is safe.
+            write_envelope(path, &envelope, self.options.force)?;
+            write_into(&mut out)?;
+            unchanged()?;
+        } else {
+            let paths = match &self.options.envelope {
+                Some(envelope) => PairPaths::with_envelope(target, envelope, &data_id),
+                None => PairPaths::of(target, &data_id)?,
+            };
+            if !self.options.force {
+                refuse_existing(&paths)?;
+            }
+            write_into(&mut out)?;
+            unchanged()?;
+            let Output::Atomic(container) = out else {
+                return Err(Error::usage("a container that goes to a pipe or device needs --envelope FILE"));
+            };
+            let put = Put::new(Form::Beside, self.options.force);
+            Publishing::new(paths, container, envelope).run(put)?;
+        }
+        self.observer.event(Event::Done { input, output: target });
+        Ok(())
+    }
+
+    /// Results that the user named take neither the input's place nor each other's.
+    fn check_outputs(&self, input: &Path, target: &Path) -> Result<()> {
+        let named = |path: &&Path| *path != Path::new("-");
+        let needed: Vec<&Path> = [input].into_iter().filter(named).collect();
+        if let Destination::File(target) = &self.options.destination
+            && named(&target.as_path())
+        {
+            atomic::refuse_same(target, &needed)?;
+        }
+        let Some(envelope) = &self.options.envelope else { return Ok(()) };
+        atomic::refuse_same(envelope, &needed)?;
+        if envelope == target || atomic::same_file(envelope, target)? {
+            return Err(Error::usage("is both the container and its envelope").at(envelope));
+        }
+        match envelope.metadata() {
+            Ok(found) if !found.is_file() => {
+                Err(Error::usage("is no regular file, which an envelope needs").at(envelope))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&self, target: &Path) -> Result<Output> {
+        if let (Destination::Folder(_), Some(parent)) = (&self.options.destination, target.parent()) {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            if made.as_deref() != Some(parent) {
+                std::fs::create_dir_all(parent).context("cannot make the folder", parent)?;
+                *made = Some(parent.into());
+            }
+        }
+        let out = match &self.options.destination {
+            Destination::File(_) => Output::open(target, Mode::Data)?,
+            // Whatever has the name of one of many results is in its way, and is not written to.
+            _ => Output::Atomic(AtomicFile::create(target, Mode::Data)?),
+        };
+        if !out.is_atomic() && self.options.envelope.is_none() {
+            return Err(
+                Error::usage("a container that goes to a pipe or device needs --envelope FILE").at(target)
+            );
+        }
+        Ok(out)
+    }
+}
+
+/// The key of one result, in the format that it is written in.
+enum Writing {
+    Sidekey(FileKey),
+    OpenSsl(NewPair, ContainerEncoding),
+}
+
+impl Writing {
+    fn new(options: &EncryptOptions, file_type: FileType, random: &dyn Random) -> Result<Self> {
+        match options.format {
+            Format::Sidekey => FileKey::generate(random).map(Self::Sidekey),
+            Format::OpenSsl(_) if file_type != FileType::File => {
+                Err(Error::input(format!("is a {file_type}, which OpenSSL's format cannot keep; skipped")))
+            }
+            Format::OpenSsl(encoding) => {
+                NewPair::generate(random, WRITTEN_ROUNDS).map(|pair| Self::OpenSsl(pair, encoding))
+            }
+        }
+    }
+
+    /// The bytes of the envelope or key file.
+    fn envelope(&self, options: &EncryptOptions, data_id: &DataId) -> Result<Vec<u8>> {
+        match (self, options.recipients.as_slice()) {
+            (Self::Sidekey(file_key), recipients) => {
+                wrap(file_key, data_id, recipients, options.now)?.to_text().map(String::into_bytes)
+            }
+            (Self::OpenSsl(pair, _), [recipient, ..]) => {
+                pair.key_file(recipient, KeyFileForm::Raw).map(|key_file| key_file.encode())
+            }
+            (Self::OpenSsl(..), []) => Err(Error::usage("no recipient")),
+        }
+    }
+
+    fn write(
+        self,
+        data_id: DataId,
+        metadata: &Metadata,
+        source: impl Read + Send,
+        out: impl Write + Send,
+        random: &dyn Random,
+        options: &SealOptions,
+    ) -> Result<()> {
+        match self {
+            Self::Sidekey(file_key) => {
+                // Header, metadata and the sections of a small file in one write; large batches pass through.
+                let out = BufWriter::with_capacity(8 << 10, out);
+                seal(&file_key, data_id, Some(metadata), source, out, random, options).map(drop)
+            }
+            Self::OpenSsl(pair, encoding) => pair.encrypt(source, encoding, out).map(drop),
+        }
+    }
+}
+
+fn refuse_existing(paths: &PairPaths) -> Result<()> {
+    for path in [&paths.container, &paths.beside] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::conflict("exists already")
+                .at(path)
+                .hint("--force replaces it; --output DIR writes elsewhere"));
+        }
+    }
+    Ok(())
+}
+
+fn write_envelope(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+    let mut file = AtomicFile::create(path, Mode::Data)?;
+    file.write_all(bytes).context("cannot write", path)?;
+    match force {
+        true => file.commit_replace(),
+        false => file.commit_new().map_err(|error| error.hint("--force replaces it")),
+    }
+}
+
+/// What the container says about the file.
+fn describe(found: &Found, metadata: &FileMetadata, file_type: FileType) -> Metadata {
+    let mut described = Metadata::new(file_type);
+    described.name = found.path.file_name().map(|name| name.as_bytes().to_vec());
+    described.mtime = Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()));
+    described.mode = Some(metadata.mode() & 0o7777);
+    described
+}
+
+/// Whether the file is still what it was when it was opened.
+fn unchanged(file: &File, before: &FileMetadata, path: &Path) -> Result<()> {
+    let after = file.metadata().context("cannot read", path)?;
+    let what = |metadata: &FileMetadata| {
+        (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
+    };
+    match what(before) == what(&after) {
+        true => Ok(()),
+        false => Err(Error::conflict("changed while it was read; nothing was written for it")
+            .at(path)
+            .hint("encrypt it again when nothing writes to it, or encrypt a snapshot")),
+    }
+}
+
+/// A file that must have exactly the bytes that its size says: one that grows for ever ends, one that shrinks or lies
+/// about its size (as in /proc) is an error.
+struct Exactly<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if self.left == 0 {
+            return match self.inner.read(&mut [0])? {
+                0 => Ok(0),
+                _ => Err(io::Error::other("it holds more than its size says; is it still growing?")),
+            };
+        }
+        let most = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let len = self.inner.read(&mut bytes[..most])?;
+        if len == 0 {
+            return Err(io::Error::other("it holds less than its size says; was it cut while it was read?"));
+        }
+        self.left -= len as u64;
+        Ok(len)
+    }
+}

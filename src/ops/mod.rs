@@ -1,0 +1,12 @@
+//! The operations of the command line as plain functions: options in, report out; nothing here prints.
+
+pub mod atomic;
+pub mod decrypt;
+pub mod encrypt;
+pub mod events;
+pub mod inspect;
+pub mod pair_files;
+mod parallel;
+mod recipe_files;
+pub mod rewrap;
+pub mod walk;

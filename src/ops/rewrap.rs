@@ -1,0 +1,648 @@
+//! `rewrap`: every envelope below some folders moved to new recipients, and the proof that the old key opens none.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustix::process::{getegid, geteuid};
+use sha2::{Digest as _, Sha256};
+
+use crate::format::{Entry, Envelope, Header, Wrap, envelope, header};
+use crate::open::read_header;
+use crate::ops::atomic::{AtomicFile, Mode, sync};
+use crate::ops::events::{Event, Observer};
+use crate::ops::pair_files::{PairPaths, folder_of};
+use crate::ops::recipe_files::{self, Settled, Survey};
+use crate::ops::walk::{self, Found, Walk};
+use crate::ops::{pair_files, parallel};
+use crate::pair::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+use crate::recipe::{Decision, KEY_FILE_LIMIT, KeyFile, Named, PasswordBlock, detect_key_file};
+use crate::rewrap::{Examined, Judgement, Rotation, examine, judge_by_header};
+use crate::wrap::adopted_entry;
+use crate::{Error, ErrorKind, IoContext as _, Result, name};
+
+/// How many envelopes the old key is tried on after the run, unless all are asked for.
+pub const SAMPLE: usize = 1000;
+
+/// How many folders wait to be synced at the most.
+const MOST_FOLDERS: usize = 256;
+
+/// The one version that a file of this machine has.
+const FILE: &str = "file";
+
+/// On how many envelopes the old key is tried after they were rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prove {
+    /// On [`SAMPLE`] of them, drawn by the seed.
+    Sample,
+    /// On each.
+    All,
+}
+
+/// How to rewrap.
+#[derive(Debug)]
+pub struct RewrapOptions {
+    /// From whom to whom.
+    pub rotation: Rotation,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// How many threads work.
+    pub jobs: usize,
+    /// Whether key files of the OpenSSL recipe become envelopes, instead of staying what they are.
+    pub adopt: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
+    /// How much is tried.
+    pub prove: Prove,
+    /// Draws the sample: the envelopes with the smallest SHA-256(seed || path).
+    pub seed: [u8; 16],
+    /// The time that new entries say they were created.
+    pub now: SystemTime,
+}
+
+/// What a rewrap came to. Everything is a number of envelopes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RewrapSummary {
+    /// Rewritten, or with a dry run: would be.
+    pub rewrapped: u64,
+    /// For the new recipients already.
+    pub already: u64,
+    /// That no old key opens.
+    pub not_ours: u64,
+    /// With something left for an old key, or something that cannot be judged.
+    pub residue: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Whose key was compared with its container's commitment.
+    pub checked: u64,
+    /// Whose container was not there to compare with.
+    pub unchecked: u64,
+    /// On which the old key was tried after the run.
+    pub tried: u64,
+    /// Of those, which it opened.
+    pub opened: u64,
+}
+
+/// Rewraps every envelope at and below `inputs`. One that fails does not stop the others; the observer is told of each.
+///
+/// # Errors
+/// None for single envelopes: these are in the summary.
+pub fn rewrap(inputs: &[PathBuf], options: &RewrapOptions, observer: &dyn Observer) -> Result<RewrapSummary> {
+    let run = Rewrapping {
+        inputs,
+        options,
+        observer,
+        summary: Mutex::default(),
+        sample: Mutex::default(),
+        folders: Mutex::default(),
+    };
+    let survey = Survey::new(options.recipe);
+    run.each(Pass::First, |found| run.envelope(found, &survey));
+    if !survey.is_empty() {
+        let settled = survey.finish();
+        run.each(Pass::Second, |found| run.key_file(found, &settled));
+    }
+    if !options.dry_run {
+        sync_all(&mut run.folders.lock().unwrap_or_else(PoisonError::into_inner))?;
+        run.try_sample();
+    }
+    Ok(run.summary.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn sync_all(folders: &mut BTreeSet<PathBuf>) -> Result<()> {
+    std::mem::take(folders).iter().try_for_each(|folder| sync(folder))
+}
+
+fn has_envelope_name(path: &Path) -> bool {
+    path.file_name().is_some_and(is_envelope_name)
+}
+
+fn is_envelope_name(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".key.enc")
+}
+
+/// Files of the OpenSSL recipe need a second look, once all of them have been seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    First,
+    Second,
+}
+
+struct Rewrapping<'a> {
+    inputs: &'a [PathBuf],
+    options: &'a RewrapOptions,
+    observer: &'a dyn Observer,
+    summary: Mutex<RewrapSummary>,
+    /// The smallest hashes so far, the largest of them on top.
+    sample: Mutex<BinaryHeap<([u8; 32], PathBuf)>>,
+    /// The folders in which something was replaced, synced together before anything is said to be done: what a power
+    /// cut brings back before that is whole, and still there for the next run.
+    folders: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Rewrapping<'_> {
+    /// Does `work` for every file at and below `inputs` that has an envelope's name or was named itself, and tells of
+    /// what fails.
+    fn each(&self, pass: Pass, work: impl Fn(&Found) -> Result<()> + Sync) {
+        let walk = Walk { follow_arguments: true, wanted: Some(is_envelope_name), ..Walk::default() };
+        let found = walk::find(self.inputs, walk);
+        parallel::for_each(self.options.jobs, found, |found| {
+            let done = match found.and_then(|found| self.select(found)) {
+                Ok(Some(found)) => work(&found),
+                Err(error) if pass == Pass::First => Err(error),
+                Ok(None) | Err(_) => Ok(()),
+            };
+            if let Err(error) = done {
+                self.count(|summary| summary.failed += 1);
+                self.observer.event(Event::Failed(&error));
+            }
+        });
+    }
+
+    /// What to work on, if what was found is an envelope by its name, or was named itself.
+    fn select(&self, found: Found) -> Result<Option<Found>> {
+        let kind = found.metadata.file_type();
+        match () {
+            () if kind.is_dir() => Ok(None),
+            // What replaces the file would otherwise replace the link that leads to it.
+            () if kind.is_file() && found.named && found.path.is_symlink() => {
+                let path = found.path.canonicalize().context("cannot read", &found.path)?;
+                Ok(Some(Found { path, ..found }))
+            }
+            () if kind.is_file() => Ok((found.named || has_envelope_name(&found.path)).then_some(found)),
+            () if kind.is_symlink() && has_envelope_name(&found.path) => {
+                Err(Error::input("is a symlink, which is not followed")
+                    .at(&found.path)
+                    .hint("name what it leads to, or the folder of that, to rewrap it too"))
+            }
+            () if found.named => {
+                Err(Error::input(format!("is {}, not an envelope", walk::special(kind))).at(&found.path))
+            }
+            () => Ok(None),
+        }
+    }
+
+    /// An envelope is rewrapped; a key file of the OpenSSL recipe is only counted: whether its password is its
+    /// container's shows when all of them have been.
+    fn envelope(&self, found: &Found, survey: &Survey) -> Result<()> {
+        let path = &found.path;
+        let bytes = read(path)?;
+        if recipe_files::is_container(&bytes) || bytes.starts_with(header::MAGIC) {
+            // One that is called like an envelope: of a file whose own name ends in .key, written by a script.
+            return match has_envelope_name(path) || self.envelope_is_given(path) {
+                true => Ok(()),
+                false => Err(Error::input("is a container, not an envelope")
+                    .at(path)
+                    .hint("name its .key.enc file, or the folder of both")),
+            };
+        }
+        let ours = envelope::looks_like_envelope(&bytes);
+        if !ours && detect_key_file(&bytes).is_some() {
+            survey.add_key_file(path, &self.options.rotation.old);
+            return Ok(());
+        }
+        match ours || has_envelope_name(path) {
+            true => self.steps(found, Some(bytes), None),
+            false => Err(Error::input("is not an envelope").at(path)),
+        }
+    }
+
+    /// Whether a container stands among the inputs because its envelope does, as `FOLDER/*` names both.
+    fn envelope_is_given(&self, container: &Path) -> bool {
+        let last = container.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let of_it = |input: &PathBuf| {
+            let name = input.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            input.parent() == container.parent()
+                && name::containers_of(&name).iter().any(|name| *name == last)
+        };
+        self.inputs.iter().any(of_it)
+    }
+
+    /// A key file of the OpenSSL recipe; everything else was done before.
+    fn key_file(&self, found: &Found, settled: &Settled) -> Result<()> {
+        match detect_key_file(&recipe_files::read_start(&found.path, KEY_FILE_LIMIT as u64 + 1)?) {
+            Some(_) if self.options.adopt => self.adopt(&found.path, settled),
+            Some(_) => self.steps(found, None, Some(settled)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one file through its steps; `first` is what was read of it just now.
+    fn steps(&self, found: &Found, first: Option<Vec<u8>>, settled: Option<&Settled>) -> Result<()> {
+        let file = EnvelopeFile::new(&found.path, self, settled);
+        let mut file = EnvelopeFile { first, ..file };
+        let outcome = file.drive();
+        let links = found.metadata.nlink();
+        if let Some(judged) =
+            file.judged.as_mut().filter(|_| outcome == RewrapOutcome::Rewrapped && links > 1)
+        {
+            judged.residue.push(format!(
+                "it had {links} hard links; the others, such as those of snapshots, keep what the old key opens"
+            ));
+        }
+        self.finish(file, outcome)
+    }
+
+    fn finish(&self, file: EnvelopeFile<'_, '_>, outcome: RewrapOutcome) -> Result<()> {
+        let path = file.path;
+        let Some(judged) = file.judged.filter(|_| outcome != RewrapOutcome::Failed) else {
+            return Err(file.error.unwrap_or_else(|| {
+                Error::conflict("other writers changed it again and again; nothing was written").at(path)
+            }));
+        };
+        let mut residue = judged.residue;
+        if outcome == RewrapOutcome::Residue {
+            residue.push("an older version is still there".into());
+        }
+        let rewritten = outcome == RewrapOutcome::Rewrapped;
+        self.count(|summary| {
+            summary.checked += judged.checked;
+            summary.unchecked += judged.unchecked;
+            *match outcome {
+                RewrapOutcome::Rewrapped => &mut summary.rewrapped,
+                RewrapOutcome::AlreadyDone => &mut summary.already,
+                RewrapOutcome::NotOurs => &mut summary.not_ours,
+                _ => &mut summary.failed,
+            } += u64::from(!matches!(outcome, RewrapOutcome::Unproven | RewrapOutcome::Residue));
+            summary.residue += u64::from(!residue.is_empty());
+        });
+        for message in &residue {
+            self.observer.event(Event::Warning { path, message });
+        }
+        match rewritten {
+            true => self.observer.event(Event::Done { input: path, output: path }),
+            false => self.observer.event(Event::Skipped { path, why: reason(outcome) }),
+        }
+        if matches!(outcome, RewrapOutcome::Rewrapped | RewrapOutcome::AlreadyDone) && !self.options.dry_run {
+            match self.options.prove {
+                Prove::All => self.try_on(path)?,
+                Prove::Sample => self.offer(path),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, count: impl FnOnce(&mut RewrapSummary)) {
+        count(&mut self.summary.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Keeps the envelopes with the smallest hashes under the seed: a random sample that the seed draws again.
+    fn offer(&self, path: &Path) {
+        let hash = Sha256::new()
+            .chain_update(self.options.seed)
+            .chain_update(path.as_os_str().as_bytes())
+            .finalize();
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        if sample.len() < SAMPLE
+            || sample.peek().is_some_and(|(largest, _)| hash.as_slice() < largest.as_slice())
+        {
+            sample.push((hash.into(), path.into()));
+            if sample.len() > SAMPLE {
+                sample.pop();
+            }
+        }
+    }
+
+    fn wrote_in(&self, folder: &Path) -> Result<()> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !folders.contains(folder) {
+            folders.insert(folder.into());
+        }
+        match folders.len() < MOST_FOLDERS {
+            true => Ok(()),
+            false => sync_all(&mut folders),
+        }
+    }
+
+    fn try_sample(&self) {
+        let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));
+        parallel::for_each(self.options.jobs, sample.into_iter(), |(_, path)| {
+            if let Err(error) = self.try_on(&path) {
+                self.count(|summary| summary.failed += 1);
+                self.observer.event(Event::Failed(&error));
+            }
+        });
+    }
+
+    /// Tries the old keys on what now stands in the file. One that was taken as done by its labels, and opens all the
+    /// same, is rewrapped after all.
+    fn try_on(&self, path: &Path) -> Result<()> {
+        let opens = self.opens(path)? && (!self.rewrap_untold(path) || self.opens(path)?);
+        self.count(|summary| {
+            summary.tried += 1;
+            summary.opened += u64::from(opens);
+        });
+        if opens {
+            self.observer.event(Event::Warning { path, message: "an old key still opens it" });
+        }
+        Ok(())
+    }
+
+    fn opens(&self, path: &Path) -> Result<bool> {
+        let bytes = read(path)?;
+        match detect_key_file(&bytes) {
+            Some(key_file) => Ok(opens_to_text(&key_file, &self.options.rotation)),
+            None => {
+                let envelope = Envelope::parse(&bytes).map_err(|error| error.at(path))?;
+                Ok(self.options.rotation.still_opens(&envelope))
+            }
+        }
+    }
+
+    /// Rewraps an envelope that has an old key's entry under another label; says whether it did.
+    fn rewrap_untold(&self, path: &Path) -> bool {
+        let mut file = EnvelopeFile { all: true, ..EnvelopeFile::new(path, self, None) };
+        let rewrapped = file.drive() == RewrapOutcome::Rewrapped;
+        if let Some(judged) = file.judged.filter(|_| rewrapped) {
+            self.count(|summary| {
+                summary.already = summary.already.saturating_sub(1);
+                summary.rewrapped += 1;
+                summary.checked += judged.checked;
+                summary.unchecked += judged.unchecked;
+                summary.residue += u64::from(!judged.residue.is_empty());
+            });
+            for message in &judged.residue {
+                self.observer.event(Event::Warning { path, message });
+            }
+            self.observer.event(Event::Done { input: path, output: path });
+        }
+        rewrapped
+    }
+}
+
+fn reason(outcome: RewrapOutcome) -> &'static str {
+    match outcome {
+        RewrapOutcome::AlreadyDone => "is for the new recipients already",
+        RewrapOutcome::NotOurs => "is not for the old key",
+        _ => "was not rewritten",
+    }
+}
+
+/// What reading a file showed, and what it is to become.
+#[derive(Debug)]
+struct Judged {
+    finding: Finding,
+    new: Option<Vec<u8>>,
+    residue: Vec<String>,
+    checked: u64,
+    unchecked: u64,
+}
+
+/// Performs the steps of a rewrap on one file.
+struct EnvelopeFile<'p, 'r> {
+    path: &'p Path,
+    run: &'r Rewrapping<'r>,
+    /// For a key file of the OpenSSL recipe.
+    settled: Option<&'r Settled>,
+    /// Whether entries are tried even where nothing names an old key.
+    all: bool,
+    first: Option<Vec<u8>>,
+    read: Vec<u8>,
+    new: Vec<u8>,
+    judged: Option<Judged>,
+    error: Option<Error>,
+}
+
+impl<'p, 'r> EnvelopeFile<'p, 'r> {
+    fn new(path: &'p Path, run: &'r Rewrapping<'r>, settled: Option<&'r Settled>) -> Self {
+        Self {
+            path,
+            run,
+            settled,
+            all: false,
+            first: None,
+            read: vec![],
+            new: vec![],
+            judged: None,
+            error: None,
+        }
+    }
+
+    /// Performs all steps; with a dry run, up to the write.
+    fn drive(&mut self) -> RewrapOutcome {
+        let mut machine = Rewrap::new();
+        loop {
+            match machine.step() {
+                RewrapStep::Finished(outcome) => return *outcome,
+                RewrapStep::Write { .. } if self.run.options.dry_run => return RewrapOutcome::Rewrapped,
+                step => {
+                    let reply = self.perform(step);
+                    machine.reply(reply);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, step: &RewrapStep) -> RewrapReply {
+        let reply = match step {
+            RewrapStep::Read => self.examine(),
+            RewrapStep::Write { .. } => self.write(),
+            RewrapStep::ReadBack(_) => self.read_back(),
+            RewrapStep::List => Ok(RewrapReply::Versions(vec![FILE.into()])),
+            RewrapStep::Delete(_) | RewrapStep::Finished(_) => Ok(RewrapReply::Failed),
+        };
+        reply.unwrap_or_else(|error| {
+            self.error = Some(error);
+            RewrapReply::Failed
+        })
+    }
+
+    fn examine(&mut self) -> Result<RewrapReply> {
+        self.read = self.first.take().map_or_else(|| read(self.path), Ok)?;
+        let judged = match self.settled {
+            Some(settled) => judge_key_file(self.path, &self.read, &self.run.options.rotation, settled),
+            None => judge_envelope(self.path, &self.read, self.run.options, self.all),
+        };
+        let mut judged = judged.map_err(|error| error.at(self.path))?;
+        let finding = judged.finding;
+        self.new = judged.new.take().unwrap_or_default();
+        self.judged = Some(judged);
+        Ok(RewrapReply::Found(vec![FILE.into()], finding))
+    }
+
+    /// Compare and swap, under the folder's lock.
+    fn write(&self) -> Result<RewrapReply> {
+        let old = std::fs::metadata(self.path).context("cannot read", self.path)?;
+        let mut file = AtomicFile::create(self.path, Mode::Exact(old.mode() & 0o7777))?;
+        let (uid, gid) = (old.uid(), old.gid());
+        if (uid, gid) != (geteuid().as_raw(), getegid().as_raw()) {
+            // Root may rewrap somebody's archive; it stays theirs. Others cannot give files away, nor need to.
+            let _ = fchown(file.file(), Some(uid), Some(gid));
+        }
+        file.write_all(&self.new).context("cannot write", self.path)?;
+        let _lock = pair_files::lock_folder(self.path)?;
+        if read(self.path)? != self.read {
+            return Ok(RewrapReply::Changed);
+        }
+        file.replace_unsynced()?;
+        self.run.wrote_in(folder_of(self.path))?;
+        Ok(RewrapReply::Written(FILE.into()))
+    }
+
+    fn read_back(&self) -> Result<RewrapReply> {
+        match read(self.path)? == self.new {
+            true => Ok(RewrapReply::Same),
+            false => {
+                Err(Error::conflict("was changed by another writer right after it was rewritten")
+                    .at(self.path))
+            }
+        }
+    }
+}
+
+fn judge_envelope(path: &Path, bytes: &[u8], options: &RewrapOptions, all: bool) -> Result<Judged> {
+    let envelope = Envelope::parse(bytes)?;
+    let containers = containers_beside(path);
+    let headers: Vec<Header> = containers.iter().filter_map(|container| header_of(container)).collect();
+    let judge = |entry: &Entry, secret: &[u8]| match entry.wrap {
+        Wrap::RecipeKey => match recipe_files::judge_payload(entry, secret, &containers) {
+            Some(true) => Judgement::Right,
+            Some(false) => Judgement::Wrong,
+            None => Judgement::Absent,
+        },
+        _ => {
+            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
+            judge_by_header(header, &entry.data_id, secret)
+        }
+    };
+    let examined = examine(&envelope, &options.rotation, judge, options.now, all)?;
+    let new = examined.rewrapped.map(|envelope| envelope.to_text().map(String::into_bytes)).transpose()?;
+    let Examined { finding, residue, checked, unchecked, .. } = examined;
+    Ok(Judged { finding, new, residue, checked, unchecked })
+}
+
+/// A key file of the recipe stays what it is, for one new recipient.
+fn judge_key_file(path: &Path, bytes: &[u8], rotation: &Rotation, settled: &Settled) -> Result<Judged> {
+    let key_file = detect_key_file(bytes).ok_or_else(|| Error::conflict("changed while it was read"))?;
+    let mut judged =
+        Judged { finding: Finding::NotOurs, new: None, residue: vec![], checked: 0, unchecked: 0 };
+    if !opens_to_text(&key_file, rotation) {
+        return Ok(judged);
+    }
+    let [recipient] = rotation.new.as_slice() else {
+        return Err(Error::usage("a key file of the OpenSSL recipe holds one recipient")
+            .hint("--adopt turns it into an envelope, which holds several"));
+    };
+    let blocks = key_file.open(&rotation.old)?;
+    let password = match decide(path, &blocks, settled) {
+        Ok(Some(decision)) => {
+            judged.checked = 1;
+            blocks.get(decision.block())
+        }
+        Err(error) if error.kind() == ErrorKind::Integrity => {
+            judged.finding = Finding::Unproven;
+            judged.residue.push(format!("the old key opens it, but {error}"));
+            return Ok(judged);
+        }
+        Ok(None) | Err(_) => {
+            judged.unchecked = 1;
+            blocks.iter().find(|block| block.is_text())
+        }
+    };
+    let password = password.ok_or_else(|| Error::auth("no old key opens it"))?;
+    judged.finding = Finding::Opens;
+    judged.new = Some(KeyFile::wrap(password, recipient, key_file.form())?.encode());
+    Ok(judged)
+}
+
+/// How the container of a key file was made; nothing when it is not at hand.
+fn decide(key_file: &Path, blocks: &[PasswordBlock], settled: &Settled) -> Result<Option<Decision>> {
+    let Some(container) = recipe_container_of(key_file) else { return Ok(None) };
+    let sample = recipe_files::sample_of(&container)?;
+    settled.decide(&container, blocks, &sample).map(Some)
+}
+
+/// Whether an old key makes text of a key file. Random bytes, which a wrong key gives now and then, are not.
+fn opens_to_text(key_file: &KeyFile, rotation: &Rotation) -> bool {
+    key_file.open(&rotation.old).is_ok_and(|blocks| blocks.iter().any(PasswordBlock::is_text))
+}
+
+impl Rewrapping<'_> {
+    /// Turns a pair of the recipe into a container with an envelope: the envelope first, read back, then the key file
+    /// goes.
+    fn adopt(&self, path: &Path, settled: &Settled) -> Result<()> {
+        let rotation = &self.options.rotation;
+        let before = read(path)?;
+        let key_file =
+            detect_key_file(&before).ok_or_else(|| Error::conflict("changed while it was read").at(path))?;
+        if !opens_to_text(&key_file, rotation) {
+            self.count(|summary| summary.not_ours += 1);
+            self.observer.event(Event::Skipped { path, why: reason(RewrapOutcome::NotOurs) });
+            return Ok(());
+        }
+        let container = recipe_container_of(path).ok_or_else(|| {
+            Error::integrity("cannot be adopted without its container")
+                .at(path)
+                .hint("the .enc file belongs beside it; without --adopt the key file is rewrapped alone")
+        })?;
+        let blocks = key_file.open(&rotation.old)?;
+        let sample = recipe_files::sample_of(&container)?;
+        let decision = settled.decide(&container, &blocks, &sample)?;
+        let kdf = decision.parameters().kdf.to_string();
+        let payload = decision.key().payload();
+        let make =
+            |recipient| adopted_entry(recipient, payload.expose(), &sample.data_id(), &kdf, self.options.now);
+        let envelope = Envelope { blocks: rotation.new.iter().map(make).collect::<Result<_>>()? };
+        let target = PairPaths::of(&container, &sample.data_id())?.located;
+        if !self.options.dry_run {
+            publish_adopted(path, &before, &target, &envelope.to_text()?)?;
+            match self.options.prove {
+                Prove::All => self.try_on(&target)?,
+                Prove::Sample => self.offer(&target),
+            }
+        }
+        self.count(|summary| {
+            summary.rewrapped += 1;
+            summary.checked += 1;
+        });
+        if let Some(message) = decision.warning() {
+            self.observer.event(Event::Warning { path, message });
+        }
+        self.observer.event(Event::Done { input: path, output: &target });
+        Ok(())
+    }
+}
+
+/// The envelope durable and read back, only then the key file removed, if it is still what was read.
+fn publish_adopted(key_file: &Path, before: &[u8], target: &Path, text: &str) -> Result<()> {
+    let mut file = AtomicFile::create(target, Mode::Data)?;
+    file.write_all(text.as_bytes()).context("cannot write", target)?;
+    let _lock = pair_files::lock_folder(target)?;
+    // One that is there already was left by a run that was stopped before it removed the key file.
+    file.commit_replace()?;
+    if read(target)? != text.as_bytes() {
+        return Err(Error::conflict("was changed by another writer right after it was written").at(target));
+    }
+    if read(key_file)? != before {
+        return Err(Error::conflict("changed while its container was adopted; it was kept").at(key_file));
+    }
+    std::fs::remove_file(key_file).context("cannot remove the key file", key_file)
+}
+
+/// The paths of the containers that an envelope of this name may belong to.
+fn containers_beside(path: &Path) -> Vec<PathBuf> {
+    let last = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name::containers_of(&last).iter().map(|container| path.with_file_name(container)).collect()
+}
+
+/// The container of the recipe that a key file belongs to.
+fn recipe_container_of(key_file: &Path) -> Option<PathBuf> {
+    let is_recipe = |path: &PathBuf| walk::sniff(path).is_ok_and(|start| recipe_files::is_container(&start));
+    // A script names key files in the second form alone.
+    containers_beside(key_file).pop().filter(is_recipe)
+}
+
+fn header_of(container: &Path) -> Option<Header> {
+    read_header(&mut File::open(container).ok()?).ok()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    recipe_files::read_start(path, envelope::MAX_BYTES as u64 + 1)
+}
