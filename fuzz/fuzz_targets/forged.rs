@@ -1,0 +1,7 @@
+//! The body `forged` of `bodies.rs`.
+#![no_main]
+
+#[path = "../target.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run("forged", data));

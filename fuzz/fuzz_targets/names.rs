@@ -1,0 +1,7 @@
+//! The body `names` of `bodies.rs`.
+#![no_main]
+
+#[path = "../target.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run("names", data));
