@@ -1,0 +1,329 @@
+"""The measuring half of scripts/bench, which builds and installs what it needs; see docs/benchmarks.md."""
+
+import argparse
+import datetime
+import filecmp
+import os
+import pathlib
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GROUPS = ("files", "kernel", "rewrap", "memory", "small")
+MIB = 1 << 20
+AGE_SAMPLE = 1000
+LIMIT_MIB = 64
+
+
+def main():
+    args = arguments()
+    parent = tmpfs(args)
+    with tempfile.TemporaryDirectory(prefix="sidekey-bench.", dir=parent) as folder:
+        bench = Bench(args, pathlib.Path(folder))
+        for group in args.only or GROUPS:
+            getattr(bench, group)()
+    text = report(args, bench.rows, bench.notes)
+    print(text)
+    if args.write:
+        write(text)
+    missed = [row.what for row in bench.rows if row.reached is False]
+    if missed:
+        print("below the target: " + "; ".join(missed), file=sys.stderr)
+    sys.exit(bool(missed))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="MiB of random bytes (default 1024)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts (default 5)")
+    parser.add_argument("--files", type=int, default=10_000, help="small files and envelopes (default 10000)")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="only this group of rows; may be repeated")
+    parser.add_argument("--dir", default="/dev/shm", help="a folder on tmpfs (default /dev/shm)")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    parser.add_argument("--target", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def tmpfs(args):
+    """The folder to work in; a slow disk would be measured instead of the tools."""
+    kind = run_text(["stat", "-f", "-c", "%T", args.dir])
+    need = 5 * args.size * MIB + 100_000 * args.files
+    free = shutil.disk_usage(args.dir).free
+    if kind != "tmpfs" or free < need:
+        sys.exit(
+            f"scripts/bench: {args.dir} is {kind} with {free // MIB} MiB free; needed is a tmpfs with {need // MIB} MiB\n"
+            f"hint: mount -t tmpfs -o size={need // MIB + 1}m tmpfs DIR, then --dir DIR; or a smaller --size"
+        )
+    return args.dir
+
+
+class Row:
+    """One line of the table; `target` is the ratio to reach, or nothing."""
+
+    def __init__(self, what, ours, beside, ratios, target=None):
+        self.what, self.ours, self.beside, self.target = what, ours, beside, target
+        self.ratio = statistics.median(ratios)
+        self.spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+        self.reached = None if target is None else self.ratio >= target
+
+    def cells(self):
+        target = "" if self.target is None else f"{self.target:g} x"
+        verdict = {None: "", True: "yes", False: "**no**"}[self.reached]
+        return [self.what, self.ours, self.beside, f"{self.ratio:.2f} x", self.spread, target, verdict]
+
+
+class MemoryRow:
+    """The peak resident memory of one run."""
+
+    def __init__(self, what, kib):
+        self.what, self.kib, self.reached = what, kib, kib <= LIMIT_MIB * 1024
+
+    def cells(self):
+        return [self.what, f"{self.kib / 1024:.1f} MiB", "", "", "", f"at most {LIMIT_MIB} MiB", "yes" if self.reached else "**no**"]
+
+
+class Bench:
+    def __init__(self, args, folder):
+        self.args, self.folder, self.rows, self.notes = args, folder, [], []
+        self.sidekey = str(args.target / "sidekey")
+        self.touch_memory()
+        for name in ("a", "b"):
+            self.keygen(name)
+        run(["age-keygen", "-o", self.path("age.key")])
+        self.age_recipient = run_text(["age-keygen", "-y", self.path("age.key")])
+        pathlib.Path(self.path("pass")).write_text("a passphrase for openssl enc\n")
+
+    def path(self, name):
+        return str(self.folder / name)
+
+    def touch_memory(self):
+        """In a virtual machine the first use of memory costs ten times the second: it is paid before measuring."""
+        path = pathlib.Path(self.path("touched"))
+        with path.open("wb") as file:
+            for _ in range(4 * self.args.size):
+                file.write(bytes(MIB))
+        path.unlink()
+
+    def keygen(self, name):
+        """A key pair without a passphrase, as age's is: PBKDF2 is not what is measured."""
+        run([self.sidekey, "-q", "keygen", "-o", self.path(name), "--no-passphrase"])
+
+    # --- one large file
+
+    def files(self):
+        self.need_big()
+        big = self.path("big")
+        size = os.path.getsize(big)
+        openssl = ["openssl", "enc", "-aes-256-cbc", "-pbkdf2", "-pass", "file:" + self.path("pass"), "-in", big]
+        age = ["age", "-r", self.age_recipient]
+        to_null = self.encrypt(big, "/dev/null", "--envelope", self.path("null.key.enc"))
+        fresh = self.remover("null.key.enc")
+
+        def speed(what, ours, theirs, target, prepare=None):
+            self.compare(f"{what}, {human(size)}", ours, theirs, size / 1e9, "GB/s", target, prepare)
+
+        speed("encrypt file -> /dev/null beside `openssl enc`", to_null, openssl + ["-out", "/dev/null"], 4.0, fresh)
+        speed("encrypt file -> /dev/null beside `age`", to_null, age + ["-o", "/dev/null", big], 2.0, fresh)
+        speed("encrypt file -> file beside `age`", self.encrypt(big, self.path("out.enc")), age + ["-o", self.path("out.age"), big],
+              1.0, self.remover("out.enc", "out.key.enc", "out.age"))
+        speed("encrypt file -> file beside `cp`", self.encrypt(big, self.path("out.enc")), ["cp", big, self.path("out.cp")],
+              None, self.remover("out.enc", "out.key.enc", "out.cp"))
+        self.remover("out.enc", "out.key.enc", "out.cp", "out.age")()
+
+        run(age + ["-o", self.path("big.age"), big])
+        age_d = ["age", "-d", "-i", self.path("age.key")]
+        speed("decrypt file -> /dev/null beside `age -d`", self.decrypt("big.enc", "/dev/null"),
+              age_d + ["-o", "/dev/null", self.path("big.age")], 3.0)
+        speed("decrypt file -> file beside `age -d`", self.decrypt("big.enc", self.path("out")),
+              age_d + ["-o", self.path("out.2"), self.path("big.age")], 1.0, self.remover("out", "out.2"))
+        self.remover("out", "out.2")()
+        run(self.decrypt("big.enc", self.path("out")))
+        if not filecmp.cmp(big, self.path("out"), shallow=False):
+            sys.exit("scripts/bench: what was decrypted is not what was encrypted")
+        self.remover("out", "big.age")()
+
+    def need_big(self):
+        big = self.folder / "big"
+        if big.exists():
+            return
+        with big.open("wb") as file:
+            for _ in range(self.args.size):
+                file.write(os.urandom(MIB))
+        run(self.encrypt(str(big), self.path("big.enc")))
+
+    def encrypt(self, source, out, *more):
+        return [self.sidekey, "-q", "encrypt", "-r", self.path("a.pub.pem"), source, "-o", out, *more]
+
+    def decrypt(self, name, out):
+        return [self.sidekey, "-q", "decrypt", "-i", self.path("a.pem"), self.path(name), "-o", out]
+
+    # --- the kernel and RSA
+
+    def kernel(self):
+        pairs = [[float(word) for word in run_text([self.example("kernel_baseline")]).split()] for _ in range(self.args.rounds)]
+        chain, lanes = (statistics.median(column) for column in zip(*pairs))
+        self.rows.append(Row("kernel, one core, CBC alone, beside one chain of the `cbc` crate", f"{lanes:.2f} GB/s", f"{chain:.2f} GB/s",
+                             [ours / theirs for theirs, ours in pairs], 4.5))
+
+    def example(self, name):
+        return str(self.args.target / "examples" / name)
+
+    def rewrap(self):
+        self.need_pairs()
+        for what, more, target in (("the default proof", [], 0.85), ("`--prove all`", ["--prove", "all"], 0.42)):
+            ours, theirs = [], []
+            for _ in range(self.args.rounds):
+                theirs.append(float(run_text([self.example("rsa_baseline"), "2", "3", "3072"])))
+                ours.append(self.args.files / seconds(self.rewrap_once(more)))
+            self.rows.append(Row(
+                f"rewrap of {self.args.files:,} envelopes, 3072 bits, {what}, beside two threads of RSA private operations",
+                f"{statistics.median(ours):,.0f}/s", f"{statistics.median(theirs):,.0f}/s",
+                [one / two for one, two in zip(ours, theirs)], target))
+        for multi in ([], ["-multi", "2"]):
+            line = run_text(["openssl", "speed", *multi, "-seconds", "2", "rsa3072"]).splitlines()[-1]
+            self.notes.append(f"`openssl speed {' '.join([*multi, 'rsa3072'])}`: {line.split()[-2]} private operations a second.")
+
+    def rewrap_once(self, more):
+        """The command that moves all pairs to the other key, and back the next time."""
+        old, new = self.keys
+        self.keys = (new, old)
+        return [self.sidekey, "-q", "rewrap", self.path("pairs"), "-i", self.path(old + ".pem"), "--to", self.path(new + ".pub.pem"), *more]
+
+    def need_pairs(self):
+        self.need_tree()
+        if not (self.folder / "pairs").exists():
+            run(self.encrypt(self.path("tree/"), self.path("pairs/")))
+            self.keys = ("a", "b")
+
+    def need_tree(self):
+        tree = self.folder / "tree"
+        if tree.exists():
+            return
+        for number in range(self.args.files):
+            folder = tree / f"{number // 100:04}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:06}").write_bytes(os.urandom(4096))
+
+    # --- memory
+
+    def memory(self):
+        self.need_big()
+        self.need_pairs()
+        fresh = self.remover("null.key.enc", "rss")
+        for what, command in (
+            (f"encrypt, {self.args.size} MiB", self.encrypt(self.path("big"), "/dev/null", "--envelope", self.path("null.key.enc"))),
+            (f"decrypt, {self.args.size} MiB", self.decrypt("big.enc", "/dev/null")),
+            (f"encrypt, {self.args.files:,} files", self.encrypt(self.path("tree/"), self.path("rss/"))),
+            (f"rewrap, {self.args.files:,} envelopes", self.rewrap_once([])),
+        ):
+            fresh()
+            timed = ["/usr/bin/time", "-o", self.path("kib"), "-f", "%M", *command]
+            run(timed)
+            self.rows.append(MemoryRow(f"resident memory: {what}", int(pathlib.Path(self.path("kib")).read_text())))
+        fresh()
+
+    # --- many small files
+
+    def small(self):
+        self.need_tree()
+        count = self.args.files
+        ours = self.encrypt(self.path("tree/"), self.path("out/"))
+        sample = min(AGE_SAMPLE, count)
+        loop = ('mkdir -p "$2"; find "$1" -type f | head -n "$3" | while read -r file; do '
+                'age -r "$4" -o "$2/${file##*/}.age" "$file" || exit; done')
+        age = ["sh", "-c", loop, "sh", self.path("tree"), self.path("aged"), str(sample), self.age_recipient]
+        self.compare(f"{count:,} files of 4 KiB beside `age` started per file (a sample of {sample:,}, scaled)", ours, age, count, "files/s",
+                     40, self.remover("out", "aged"), scale=count / sample)
+        config = self.rclone_config()
+        rclone = ["rclone", "--config", config, "copy", self.path("tree"), "bench:"]
+        self.compare(f"{count:,} files of 4 KiB beside `rclone copy` into a local crypt remote", ours, rclone, count, "files/s", 2,
+                     self.remover("out", "crypt"))
+        self.remover("out", "crypt", "aged")()
+
+    def rclone_config(self):
+        secret = run_text(["rclone", "obscure", "a passphrase for rclone crypt"])
+        config = pathlib.Path(self.path("rclone.conf"))
+        config.write_text(f"[bench]\ntype = crypt\nremote = {self.path('crypt')}\npassword = {secret}\n")
+        return str(config)
+
+    # --- measuring
+
+    def compare(self, what, ours, theirs, amount, unit, target, prepare=None, scale=1.0):
+        """Both commands in every round, in turn first; a ratio over one is sidekey being faster."""
+        prepare = prepare or (lambda: None)
+        our_times, their_times = [], []
+        for number in range(self.args.rounds):
+            order = ((ours, our_times, 1.0), (theirs, their_times, scale))
+            for command, times, factor in order if number % 2 == 0 else reversed(order):
+                prepare()
+                times.append(seconds(command) * factor)
+        rate = lambda times: f"{amount / statistics.median(times):,.{2 if amount < 1000 else 0}f} {unit}"
+        self.rows.append(Row(what, rate(our_times), rate(their_times), [two / one for one, two in zip(our_times, their_times)], target))
+
+    def remover(self, *names):
+        def remove():
+            for name in names:
+                path = self.folder / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        return remove
+
+
+def seconds(command):
+    started = time.perf_counter()
+    run(command)
+    return time.perf_counter() - started
+
+
+def run(command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"scripts/bench: exit code {done.returncode} of: {' '.join(command)}\n{done.stderr}")
+
+
+def run_text(command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"scripts/bench: exit code {done.returncode} of: {' '.join(command)}\n{done.stderr}")
+    return done.stdout.strip()
+
+
+def human(size):
+    return f"{size // MIB} MiB"
+
+
+def report(args, rows, notes):
+    head = ["what", "sidekey", "beside", "ratio", "least–most", "must reach", "reached"]
+    table = [head, ["---"] * len(head)] + [row.cells() for row in rows]
+    lines = [machine(), "", f"Median of {args.rounds} rounds; ratios are of the two runs of one round, over 1 = sidekey is faster.", ""]
+    lines += ["| " + " | ".join(cells) + " |" for cells in table]
+    return "\n".join(lines + [""] + notes).strip() + "\n"
+
+
+def machine():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    versions = [
+        run_text(["rustc", "--version"]).split(" (")[0],
+        " ".join(run_text(["openssl", "version"]).split()[:2]),
+        "age " + run_text(["age", "--version"]).lstrip("v"),
+        run_text(["rclone", "version"]).splitlines()[0],
+    ]
+    return (f"{datetime.date.today()}, {cpu.group(1) if cpu else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, "
+            f"load {os.getloadavg()[0]:.1f} at the end; {', '.join(versions)}.")
+
+
+def write(text):
+    path = ROOT / "docs" / "benchmarks.md"
+    page = path.read_text()
+    path.write_text(re.sub(r"(<!-- results -->\n).*?(<!-- end of results -->)", lambda m: m[1] + text + m[2], page, flags=re.S))
+
+
+main()

@@ -1,0 +1,114 @@
+# The steps of scripts/test and scripts/check. Everything is built in the release profile, so that one set of
+# artefacts serves the lints, the tests and the product.
+# shellcheck shell=bash
+
+# A place for the temporary files of all steps; step_leftovers looks into it.
+scratch() {
+    SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/sidekey-test.XXXXXX")
+    trap 'rm -rf "$SCRATCH"' EXIT
+    export TMPDIR=$SCRATCH SIDEKEY_TEST_RUN=$SCRATCH
+    unset SIDEKEY_PASSPHRASE SIDEKEY_NEW_PASSPHRASE
+}
+
+step_fmt() {
+    cargo fmt --check
+}
+
+step_shell() {
+    local script
+    for script in scripts/* .ci/run; do
+        case $(head -n 1 "$script") in
+            '#!/bin/sh'*) shellcheck -s sh "$script" && dash -n "$script" ;;
+            '#!/usr/bin/env bash'* | '# Shared'* | '# The steps'*) shellcheck -s bash -x "$script" ;;
+        esac
+    done
+}
+
+step_layering() {
+    python3 scripts/layering
+}
+
+step_clippy() {
+    cargo clippy --locked --release --all-targets -- -D warnings
+}
+
+# The command line's tests need the binary, so without it only the library and what uses it alone is linted.
+step_clippy_lib() {
+    cargo clippy --locked --release --no-default-features --lib --examples --benches -- -D warnings
+}
+
+step_docs() {
+    RUSTDOCFLAGS='-D warnings' cargo doc --locked --release --no-deps --document-private-items
+}
+
+step_build() {
+    cargo build --locked --release
+    # Cargo repeats the warnings of what it did not build again.
+    cargo build --locked --release 2>&1 | { ! grep -A 8 '^warning'; }
+}
+
+# The library brings no command line; the product brings no second RSA.
+step_trees() {
+    local library product
+    library=$(cargo tree --locked --no-default-features -e normal --prefix none)
+    product=$(cargo tree --locked -e normal,build --target all --prefix none)
+    grep -q '^aws-lc-rs ' <<<"$library"
+    if grep -E '^(clap|clap_complete|clap_mangen|indicatif|rpassword|ctrlc) ' <<<"$library"; then return 1; fi
+    if grep -E '^(rsa|openssl-sys|native-tls|ring) ' <<<"$product"; then return 1; fi
+}
+
+step_tests() {
+    timeout 1500 cargo test --locked --release --no-fail-fast -- --show-output
+}
+
+step_unit() {
+    timeout 600 cargo test --locked --release --lib
+}
+
+# The second implementation of the format and the two recovery scripts, on their own files, on ours and on all vectors.
+step_python() {
+    timeout 900 "$PYTHON" tests/python/run.py --sidekey "$SIDEKEY" --vectors fixtures/vectors
+}
+
+step_help() {
+    python3 scripts/readme --sidekey "$SIDEKEY"
+}
+
+step_quickstart() {
+    timeout 300 scripts/quickstart
+}
+
+# Licences, bans, duplicate versions, sources. Advisories need the network's database: scripts/soak.
+step_deny() {
+    cargo_deny check licenses bans sources
+}
+
+DENY_VERSION=0.20.2
+
+cargo_deny() {
+    local root=$TARGET/tools
+    if [ "$("$root/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $DENY_VERSION" ]; then
+        cargo install --quiet --locked cargo-deny --version "$DENY_VERSION" --root "$root" --target-dir "$root/build"
+        rm -rf "$root/build"
+    fi
+    "$root/bin/cargo-deny" --locked "$@"
+}
+
+# Tests leave no files and no processes behind.
+step_leftovers() {
+    local left pid
+    left=$(ls -A "$SCRATCH")
+    for pid in /proc/[0-9]*; do
+        pid=${pid#/proc/}
+        grep -qzxF "SIDEKEY_TEST_RUN=$SCRATCH" "/proc/$pid/environ" 2>/dev/null || continue
+        # The shells of this very check carry the same mark.
+        [ "$(cat "/proc/$pid/comm")" = bash ] || left+=" process $pid ($(cat "/proc/$pid/comm"))"
+    done
+    [ -z "$left" ] || { echo "left behind: $left"; return 1; }
+}
+
+step_clean_tree() {
+    local now
+    now=$(git status --porcelain)
+    [ "$now" = "$1" ] || { printf 'the tests changed the working tree:\n%s\n' "$now"; return 1; }
+}
