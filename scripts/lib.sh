@@ -95,9 +95,18 @@ step() {
     else
         FAILURES+=("$name")
         printf 'FAILED  %8s s  %s\n' "$took" "$(counts)"
-        tail -n "${TAIL:-200}" "$log" | sed 's/^/    /'
+        tail -n "${TAIL:-100}" "$log" | sed 's/^/    /'
+        printf '    what failed:\n'
+        what_failed "$log" | head -n 200 | sed 's/^/    /'
         printf '    (the whole log: %s)\n' "$log"
     fi
+}
+
+# The output of failed tests, which may stand far above the end of the log.
+what_failed() {
+    awk '/^failures:$/ { inside = 1; next }
+         /^test result:/ { inside = 0 }
+         inside && !/^$/' "$1"
 }
 
 # skip NAME REASON

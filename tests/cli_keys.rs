@@ -148,15 +148,15 @@ fn a_missing_or_wrong_passphrase_names_its_sources() {
             ["--passphrase-file", "none"],
             "sidekey: none: cannot read: No such file or directory (os error 2)\n",
         ),
-        (
-            ["--passphrase-fd", "77"],
-            "sidekey: file descriptor 77: cannot read: No such file or directory (os error 2)\n",
-        ),
         (["--passphrase-command", "exit 3"], "sidekey: the passphrase command: ended with exit status: 3\n"),
         (["--passphrase-command", "true"], "sidekey: the passphrase command: holds no passphrase\n"),
     ] {
         assert_eq!(place.run(&[&["pubkey", "KEY"], &args[..]].concat()), failed(1, stderr));
     }
+    assert_eq!(
+        place.shell(r#""$PROGRAM" pubkey KEY --passphrase-fd 7 7<&-"#),
+        failed(1, "sidekey: file descriptor 7: cannot read: No such file or directory (os error 2)\n")
+    );
 }
 
 #[test]
@@ -418,8 +418,9 @@ fn a_terminal_is_asked_twice_for_a_new_passphrase_and_escapes_names() {
     assert!(shown.contains("sidekey: wrong passphrase, try again\n"), "{shown}");
     assert!(shown.contains("-----BEGIN PUBLIC KEY-----\nMII"), "{shown}");
 
-    let (code, shown) =
-        on_a_terminal(&place, r#""$PROGRAM" passwd a.pem; stty | grep -c -e -echo"#, &[(old, "\u{3}")]);
+    // The interrupt reaches the shell too, which has to live on to show the terminal's settings.
+    let script = r#"trap : INT; "$PROGRAM" passwd a.pem; stty | grep -c -e -echo"#;
+    let (code, shown) = on_a_terminal(&place, script, &[(old, "\u{3}")]);
     assert_eq!((code, shown.lines().last()), (Some(1), Some("0")), "the echo is not back: {shown}");
 
     let hostile = "\u{1b}]0;x\u{7}\u{202e}\nsidekey: all is well";
@@ -457,7 +458,7 @@ fn a_killed_passwd_leaves_the_old_or_the_new_file_whole() {
     let old = std::fs::read(place.path("KEY")).unwrap();
     let start = Instant::now();
     assert!(spawn(&place, &["passwd", "KEY"], PASS, "new").0.wait().unwrap().success());
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
     let (mut killed, mut finished) = (0, 0);
     for at in 0..20 {
         place.key("pkcs8-aes256.pem");
@@ -466,7 +467,8 @@ fn a_killed_passwd_leaves_the_old_or_the_new_file_whole() {
         run.0.kill().unwrap();
         match run.0.wait().unwrap().signal() {
             Some(_) => killed += 1,
-            None => finished += 1,
+            // The first run may have met a busy machine.
+            None => (finished, whole) = (finished + 1, whole * 3 / 4),
         }
         if std::fs::read(place.path("KEY")).unwrap() != old {
             assert_eq!(place.opens("KEY", "new").unwrap().len(), 64, "kill {at}");

@@ -353,6 +353,8 @@ pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)])
     let mut command = Command::new("timeout");
     command.args(["--foreground", "60", "script", "-q", "-e", "-c", line, "/dev/null"]);
     command.env_remove("SIDEKEY_PASSPHRASE").env_remove("SIDEKEY_NEW_PASSPHRASE").env("PROGRAM", SIDEKEY);
+    // The shell that script(1) runs.
+    command.env("SHELL", "/bin/sh");
     command.current_dir(place.0.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("timeout (coreutils) and script (bsdutils) run");
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
