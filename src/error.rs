@@ -4,6 +4,7 @@
 //! that each cause is printed once. The remedy is apart, in [`Error::hint`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fmt, io};
 
 /// The result of every fallible function of this crate.
@@ -27,8 +28,14 @@ pub enum ErrorKind {
     Io,
     /// There is nothing under that name.
     NotFound,
-    /// The operating system refused.
+    /// The operating system or the store refused: other rights may do.
     Permission,
+    /// The store will not do it, however often it is asked: a cap is reached, nobody paid, the bucket is gone.
+    Refused,
+    /// It was not done, and the same again may well work: the store is busy, or the request never reached it.
+    Transient,
+    /// No answer came: it may have been done, or may still be.
+    Unsure,
     /// The call itself makes no sense.
     Usage,
 }
@@ -39,13 +46,14 @@ pub struct Error {
     subject: Option<String>,
     message: String,
     hint: Option<String>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, subject: None, message: message.into(), hint: None, source: None }
+        Self { kind, subject: None, message: message.into(), hint: None, retry_after: None, source: None }
     }
 
     /// [`ErrorKind::Auth`].
@@ -116,6 +124,13 @@ impl Error {
         self
     }
 
+    /// The same error with the time that the store asked to be left alone for.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -129,6 +144,11 @@ impl Error {
     /// What the user can do about it.
     pub fn remedy(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// How long the store asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Subject, message and causes on one line.

@@ -15,6 +15,7 @@ mod error;
 pub mod format;
 mod id;
 pub mod keys;
+pub mod location;
 pub mod name;
 pub mod open;
 pub mod ops;
@@ -25,6 +26,7 @@ pub mod recipe;
 pub mod rewrap;
 pub mod seal;
 pub mod secret;
+pub mod store;
 pub mod wrap;
 
 pub use error::{Error, ErrorKind, Failure, IoContext, Result};

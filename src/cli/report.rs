@@ -302,6 +302,9 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Io => "io",
         ErrorKind::NotFound => "not-found",
         ErrorKind::Permission => "permission",
+        ErrorKind::Refused => "refused",
+        ErrorKind::Transient => "transient",
+        ErrorKind::Unsure => "unsure",
         ErrorKind::Usage => "usage",
         _ => "other",
     }

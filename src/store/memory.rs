@@ -1,0 +1,338 @@
+//! A store in memory: the reference that has everything a store can have, each feature on or off, and a clock of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+
+use super::{
+    Body, Capabilities, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
+    Unfinished, Upload, VersionId, Written,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Which features a [`MemoryStore`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Features {
+    /// Whether a write keeps what it replaces.
+    pub versions: bool,
+    /// Whether conditions on writes and deletes are honoured; without, they are ignored in silence, as some services do.
+    pub conditions: bool,
+}
+
+/// A store in memory. Clones share their contents.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+/// What a [`MemoryStore`] holds: a plain value, so that a test can keep, compare and explore it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    features: Features,
+    /// Of each key its versions, oldest first.
+    objects: BTreeMap<String, Vec<Kept>>,
+    uploads: BTreeMap<u64, Started>,
+    counter: u64,
+    clock: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kept {
+    version: u64,
+    modified: Duration,
+    info: Info,
+    /// Nothing in a delete marker.
+    body: Option<Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Started {
+    key: String,
+    at: Duration,
+    options: (OnlyIf, Info),
+    parts: BTreeMap<u32, Bytes>,
+}
+
+impl State {
+    /// An empty store.
+    pub fn new(features: Features) -> Self {
+        Self {
+            features,
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            counter: 0,
+            clock: Duration::from_secs(1_700_000_000),
+        }
+    }
+
+    /// [`Store::put`].
+    pub fn put(&mut self, key: &str, body: Bytes, only_if: &OnlyIf, info: &Info) -> Result<VersionId> {
+        let current = self.current(key).map(|kept| kept.version.to_string());
+        let holds = match only_if {
+            OnlyIf::Always => true,
+            OnlyIf::Absent => current.is_none(),
+            OnlyIf::Version(version) => current.as_ref() == Some(version),
+        };
+        if self.features.conditions && !holds {
+            return Err(Error::conflict(match only_if {
+                OnlyIf::Absent => "exists already",
+                _ => "changed in the meantime",
+            })
+            .about(key));
+        }
+        Ok(self.keep(key, Some(body), info.clone()))
+    }
+
+    /// [`Store::get`] of all bytes.
+    pub fn get(&self, key: &str, version: Option<&VersionId>) -> Result<(Object, Bytes)> {
+        let versions = self.objects.get(key).map_or(&[][..], Vec::as_slice);
+        let found = match version {
+            None => versions.last(),
+            Some(version) => versions.iter().find(|kept| kept.version.to_string() == *version),
+        };
+        let kept = found.filter(|kept| kept.body.is_some());
+        let kept = kept.ok_or_else(|| Error::not_found("there is nothing under that name").about(key))?;
+        let latest = versions.last() == Some(kept);
+        Ok((self.object(key, kept, latest), kept.body.clone().unwrap_or_default()))
+    }
+
+    /// [`Store::list`], all at once.
+    pub fn list(&self, options: &ListOptions) -> Vec<Listed> {
+        let mut listed: Vec<Listed> = Vec::new();
+        for (key, versions) in self.objects.range(options.prefix.clone()..) {
+            let Some(below) = key.strip_prefix(&options.prefix) else { break };
+            if options.after.as_ref().is_some_and(|after| key <= after) {
+                continue;
+            }
+            if let Some(at) = below.find('/').filter(|_| options.delimiter) {
+                let folder = Listed::Folder(key[..options.prefix.len() + at + 1].to_owned());
+                let seen = listed.last() == Some(&folder);
+                if !seen && (options.versions || versions.last().is_some_and(|kept| kept.body.is_some())) {
+                    listed.push(folder);
+                }
+                continue;
+            }
+            for (age, kept) in versions.iter().rev().enumerate() {
+                if options.versions || (age == 0 && kept.body.is_some()) {
+                    listed.push(Listed::Object(self.object(key, kept, age == 0)));
+                }
+            }
+        }
+        listed
+    }
+
+    /// [`Store::delete`].
+    pub fn delete(&mut self, key: &str, version: &VersionId) {
+        let unconditional = !self.features.versions && !self.features.conditions;
+        if let Some(versions) = self.objects.get_mut(key) {
+            versions.retain(|kept| !unconditional && kept.version.to_string() != *version);
+            if versions.is_empty() {
+                self.objects.remove(key);
+            }
+        }
+    }
+
+    /// [`Store::hide`].
+    pub fn hide(&mut self, key: &str) -> Result<VersionId> {
+        match self.features.versions {
+            true => Ok(self.keep(key, None, Info::new())),
+            false => {
+                Err(Error::new(ErrorKind::Refused, "keeps no versions, so nothing can be hidden").about(key))
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, by: Duration) {
+        self.clock += by;
+    }
+
+    fn current(&self, key: &str) -> Option<&Kept> {
+        self.objects.get(key)?.last().filter(|kept| kept.body.is_some())
+    }
+
+    fn keep(&mut self, key: &str, body: Option<Bytes>, info: Info) -> VersionId {
+        self.counter += 1;
+        let kept = Kept { version: self.counter, modified: self.clock, info, body };
+        let versions = self.objects.entry(key.to_owned()).or_default();
+        if !self.features.versions {
+            versions.clear();
+        }
+        versions.push(kept);
+        self.counter.to_string()
+    }
+
+    fn object(&self, key: &str, kept: &Kept, latest: bool) -> Object {
+        Object {
+            key: key.to_owned(),
+            version: kept.version.to_string(),
+            latest,
+            marker: kept.body.is_none(),
+            size: kept.body.as_ref().map_or(0, |body| body.len() as u64),
+            modified: SystemTime::UNIX_EPOCH + kept.modified,
+            info: Some(kept.info.clone()),
+        }
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(features: Features) -> Self {
+        Self::from_state(State::new(features))
+    }
+
+    /// A store that holds this.
+    pub fn from_state(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// What it holds now. Nothing panics while it holds this lock, so a poisoned one is as good as any.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn show(&self, key: &str) -> String {
+        format!("memory:{key}")
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities> {
+        let Features { versions, conditions } = self.state().features;
+        Ok(Capabilities {
+            versions,
+            create_new: conditions,
+            replace_if: conditions,
+            delete_if: conditions,
+            info: true,
+            info_in_list: true,
+            parallel_parts: true,
+            min_part: 1,
+            max_part: 1 << 30,
+            max_parts: 10_000,
+            concurrency: 16,
+        })
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        let version = self.state().put(key, body, &options.only_if, &options.info)?;
+        Ok(Written { version })
+    }
+
+    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        let mut state = self.state();
+        state.counter += 1;
+        let id = state.counter;
+        let started = Started {
+            key: key.to_owned(),
+            at: state.clock,
+            options: (options.only_if.clone(), options.info.clone()),
+            parts: BTreeMap::new(),
+        };
+        state.uploads.insert(id, started);
+        Ok(Box::new(MemoryUpload { store: self.clone(), id }))
+    }
+
+    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
+        let (object, body) = self.state().get(key, options.version.as_ref())?;
+        let range = options.range.clone().unwrap_or(0..object.size);
+        let (start, end) = (range.start.min(object.size), range.end.min(object.size));
+        let body = body.slice(start as usize..end.max(start) as usize);
+        Ok(Download { object, body: Body::Stream(stream::iter([Ok(body)]).boxed()) })
+    }
+
+    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
+        Ok(self.state().get(key, version)?.0)
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
+        let listed = self.state().list(&options);
+        stream::iter(listed).map(Ok).boxed()
+    }
+
+    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+        self.state().delete(key, version);
+        Ok(())
+    }
+
+    async fn hide(&self, key: &str) -> Result<VersionId> {
+        self.state().hide(key)
+    }
+
+    async fn copy(
+        &self,
+        from: &str,
+        version: Option<&VersionId>,
+        to: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        let mut state = self.state();
+        let (_, body) = state.get(from, version)?;
+        let version = state.put(to, body, &options.only_if, &options.info)?;
+        Ok(Written { version })
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
+        let state = self.state();
+        let uploads = state.uploads.iter().filter(|(_, started)| started.key.starts_with(prefix));
+        let unfinished: Vec<_> = uploads
+            .map(|(id, started)| Unfinished {
+                key: started.key.clone(),
+                id: id.to_string(),
+                started: SystemTime::UNIX_EPOCH + started.at,
+            })
+            .collect();
+        stream::iter(unfinished).map(Ok).boxed()
+    }
+
+    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
+        self.state().uploads.retain(|id, _| id.to_string() != unfinished.id);
+        Ok(())
+    }
+}
+
+struct MemoryUpload {
+    store: MemoryStore,
+    id: u64,
+}
+
+impl MemoryUpload {
+    fn gone(&self) -> Error {
+        Error::not_found("the upload was completed or aborted")
+    }
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    async fn part(&self, number: u32, body: Bytes) -> Result<()> {
+        let mut state = self.store.state();
+        let started = state.uploads.get_mut(&self.id).ok_or_else(|| self.gone())?;
+        started.parts.insert(number, body);
+        Ok(())
+    }
+
+    async fn complete(&self, parts: u32) -> Result<Written> {
+        let mut state = self.store.state();
+        let started = state.uploads.get(&self.id).ok_or_else(|| self.gone())?.clone();
+        let bodies: Option<Vec<&Bytes>> = (1..=parts).map(|number| started.parts.get(&number)).collect();
+        let bodies = bodies.filter(|bodies| bodies.len() == started.parts.len());
+        let bodies = bodies
+            .ok_or_else(|| Error::input("the parts are not those that were sent").about(&*started.key))?;
+        let body: Vec<u8> = bodies.into_iter().flatten().copied().collect();
+        let (only_if, info) = &started.options;
+        let version = state.put(&started.key, body.into(), only_if, info)?;
+        state.uploads.remove(&self.id);
+        Ok(Written { version })
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.store.state().uploads.remove(&self.id);
+        Ok(())
+    }
+}
