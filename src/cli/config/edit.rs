@@ -85,12 +85,19 @@ impl Editor {
             one_a_line(&mut identities);
             table.insert("identities", value(identities));
         }
-        let first = self.document.is_empty();
+        // In a file of comments alone these stand at its end, above what comes now.
+        let above = match self.document.is_empty() {
+            true => text(Some(self.document.trailing())),
+            false => String::new(),
+        };
+        if !above.is_empty() {
+            self.document.set_trailing("");
+        }
+        let above = if above.is_empty() && self.document.is_empty() { above } else { format!("{above}\n") };
         let remotes = self.remotes()?;
         match remotes.get(&remote.name).and_then(Item::as_table) {
             Some(old) => *table.decor_mut() = old.decor().clone(),
-            None if !first => table.decor_mut().set_prefix("\n"),
-            None => {}
+            None => table.decor_mut().set_prefix(above),
         }
         remotes.insert(&remote.name, Item::Table(table));
         Ok(())
@@ -206,5 +213,89 @@ pub(crate) fn location_of(path: &Path) -> String {
             });
             format!("file://{}", escaped.collect::<String>())
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests write their own files")]
+mod tests {
+    use super::*;
+
+    const KEY_ID: &str = "3977e480fb685034b325b79d06ca4814eff3385e0e7893587ef7a20923b71e0e";
+
+    fn remote(name: &str, recipients: usize) -> NewRemote {
+        let key = (PathBuf::from("/k.pub.pem"), KEY_ID.parse().unwrap());
+        NewRemote {
+            name: name.into(),
+            location: format!("/srv/{name}"),
+            recipients: vec![key; recipients],
+            identities: vec![],
+        }
+    }
+
+    /// The text of a file after an edit.
+    fn edited(before: &str, edit: impl FnOnce(&mut Editor)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, before).unwrap();
+        let mut editor = Editor::open(&path).unwrap();
+        edit(&mut editor);
+        editor.save().unwrap();
+        std::fs::read_to_string(&path).unwrap()
+    }
+
+    #[test]
+    fn a_remote_is_added_behind_what_is_there() {
+        for (before, after) in [
+            ("", "[remote.a]\nlocation = \"/srv/a\"\n"),
+            ("# mine\n", "# mine\n\n[remote.a]\nlocation = \"/srv/a\"\n"),
+            (
+                "# mine\n[remote.b] # far\nlocation = \"x\" # there\n\n# end\n",
+                "# mine\n[remote.b] # far\nlocation = \"x\" # there\n\n[remote.a]\nlocation = \"/srv/a\"\n\n# end\n",
+            ),
+            (
+                "remote.b.location = \"x\"\n\n[defaults]\njobs = 1\n",
+                "remote.b.location = \"x\"\n\n[defaults]\njobs = 1\n\n[remote.a]\nlocation = \"/srv/a\"\n",
+            ),
+        ] {
+            assert_eq!(edited(before, |editor| editor.put(&remote("a", 0)).unwrap()), after);
+        }
+    }
+
+    #[test]
+    fn a_remote_is_replaced_where_it_stands_and_keeps_what_is_said_above_it() {
+        let before = "# old\n[remote.a]\nlocation = \"x\"\njobs = 2\n\n[remote.b]\nlocation = \"y\"\n";
+        let after = format!(
+            "# old\n[remote.a]\nlocation = \"/srv/a\"\nrecipients = [\n    {{ file = \"/k.pub.pem\", key-id = \"{KEY_ID}\" }},\n    \
+             {{ file = \"/k.pub.pem\", key-id = \"{KEY_ID}\" }},\n]\n\n[remote.b]\nlocation = \"y\"\n"
+        );
+        assert_eq!(edited(before, |editor| editor.put(&remote("a", 2)).unwrap()), after);
+    }
+
+    #[test]
+    fn a_removed_remote_takes_only_its_own_comment_along() {
+        for (before, after) in [
+            (
+                "# mine\n\n# a is near\n[remote.a]\nlocation = \"x\" # there\n\n# b is far\n[remote.b]\nlocation = \"y\"\n",
+                "# mine\n\n# b is far\n[remote.b]\nlocation = \"y\"\n",
+            ),
+            (
+                "[defaults]\njobs = 1\n\n# remotes\n\n[remote.a]\nlocation = \"x\"\n# end\n",
+                "[defaults]\njobs = 1\n\n# remotes\n\n# end\n",
+            ),
+            ("[remote.a]\nlocation = \"x\"\n\n[defaults]\njobs = 1\n", "[defaults]\njobs = 1\n"),
+            ("remote.a.location = \"x\"\n[defaults]\njobs = 1\n", "[defaults]\njobs = 1\n"),
+            ("[remote]\na = { location = \"x\" }\n", "[remote]\n"),
+        ] {
+            assert_eq!(edited(before, |editor| assert!(editor.remove("a").unwrap())), after);
+        }
+        assert_eq!(edited("# mine\n", |editor| assert!(!editor.remove("a").unwrap())), "# mine\n");
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_becomes_a_url() {
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"/a b/\xff%"));
+        assert_eq!(location_of(path), "file:///a%20b/%FF%25");
+        assert_eq!(location_of(Path::new("/a b/%")), "/a b/%");
     }
 }

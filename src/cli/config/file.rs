@@ -254,3 +254,104 @@ impl std::fmt::Display for Pinned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/etc/u/config.toml";
+    const KEY_ID: &str = "3977e480fb685034b325b79d06ca4814eff3385e0e7893587ef7a20923b71e0e";
+
+    fn parse(text: &str) -> Result<ConfigFile> {
+        ConfigFile::parse(text, Path::new(PATH), 0o644, Some(Path::new("/home/u")))
+    }
+
+    #[test]
+    fn remotes_recipients_and_settings_are_read() {
+        let file = parse(&format!(
+            "# mine\n[defaults]\njobs = 3\nif-exists = \"skip\"\n\n[remote.home]\nlocation = \"vault\"\njobs = 8\n\
+             recipients = [\"a.pub.pem\", \"~/b.pub.pem\", \"{KEY_ID}\", {{ file = \"/c\", key-id = \"{KEY_ID}\" }}]\n\
+             identities = [\"a.pem\"]\n[remote]\nfar.location = \"file:///x\"\nnear = {{ location = \"~/x\" }}\n"
+        ))
+        .unwrap();
+        let given = |text: &str, line| Given { text: text.into(), line };
+        assert_eq!(file.defaults["jobs"], given("3", 3));
+        assert_eq!(file.defaults["if-exists"], given("skip", 4));
+        let home = &file.remotes["home"];
+        assert_eq!((home.name.as_str(), home.line), ("home", 6));
+        assert_eq!(home.location, Path::new("/etc/u/vault"));
+        assert_eq!(home.identities, [Path::new("/etc/u/a.pem")]);
+        assert_eq!(home.settings["jobs"], given("8", 8));
+        let key_id = Some(KEY_ID.parse().unwrap());
+        let pinned = |file: Option<&str>, key_id| Pinned { file: file.map(PathBuf::from), key_id };
+        assert_eq!(
+            home.recipients,
+            [
+                pinned(Some("/etc/u/a.pub.pem"), None),
+                pinned(Some("/home/u/b.pub.pem"), None),
+                pinned(None, key_id),
+                pinned(Some("/c"), key_id),
+            ]
+        );
+        assert_eq!(file.remotes["far"].location, Path::new("file:///x"));
+        assert_eq!(file.remotes["near"].location, Path::new("/home/u/x"));
+    }
+
+    #[test]
+    fn every_fault_has_its_line_and_a_remedy() {
+        for (text, says, hint) in [
+            ("[defaults]\njobs = 0", "line 2: jobs: is not a number from 1 to 256", ""),
+            ("[defaults]\njobs = true", "line 2: jobs is neither text nor a number", ""),
+            (
+                "[defaults]\nif-exists = \"ask\"",
+                "line 2: if-exists: \"ask\" is not one of replace, skip, fail",
+                "",
+            ),
+            ("[defaults]\nif_exists = \"skip\"", "line 2: [defaults] has no key if_exists", "did you mean if-exists?"),
+            ("[default]", "line 1: the file has no key default", "did you mean defaults?"),
+            ("[remote.a]\nlocation = \"x\"\nrecipient = []", "line 3: [remote.a] has no key recipient", "did you mean recipients?"),
+            (
+                "[remote.a]\nlocation = \"x\"\ncolour = 1",
+                "line 3: [remote.a] has no key colour",
+                "[remote.a] may have location, recipients, identities, jobs, if-exists",
+            ),
+            ("\n[remote.a]", "line 2: [remote.a] has no location", ""),
+            ("[remote.a]\nlocation = 1", "line 2: location is not a text in quotes, or an empty one", ""),
+            ("[remote.a]\nlocation = \"\"", "line 2: location is not a text in quotes, or an empty one", ""),
+            ("[remote.\"a b\"]\nlocation = \"x\"", "line 1: \"a b\" is not a name for a remote", "letters, digits, - and _ make a name"),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipients = \"k\"",
+                "line 3: recipients is not a list",
+                "write recipients = [\"…\"]",
+            ),
+            ("[remote.a]\nlocation = \"x\"\nrecipients = [\n1]", "line 4: recipients is not a text in quotes, or an empty one", ""),
+            ("[remote.a]\nlocation = \"x\"\nrecipients = [{}]", "line 3: a recipient needs file, key-id or both", ""),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipients = [{ key-id = \"12\" }]",
+                "line 3: key id is not 64 lower-case hex digits",
+                "",
+            ),
+            ("[remote.a]\nlocation = \"x\"\nrecipients = [{ keyid = \"12\" }]", "line 3: a recipient has no key keyid", "did you mean key-id?"),
+            ("remote = 1", "line 1: remote is not a table", "write [remote] on a line"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.line(), format!("{PATH}: {says}"), "{text}");
+            assert_eq!(error.remedy().unwrap_or_default(), hint, "{text}");
+            assert_eq!(error.kind(), ErrorKind::Input, "{text}");
+        }
+        let error = parse("[defaults]\njobs = \n").unwrap_err();
+        assert!(error.line().starts_with("/etc/u/config.toml: line 2: "), "{error:?}");
+    }
+
+    #[test]
+    fn secrets_are_refused_and_first_where_others_can_read_them() {
+        let text = "[remote.a]\nlocation = \"x\"\napplication_key = \"K001\"";
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Permission);
+        assert!(error.line().ends_with("line 3: application_key is a secret, and others can read this file (mode 0644)"), "{error:?}");
+        assert!(!error.line().contains("K001"));
+        let error = ConfigFile::parse(text, Path::new(PATH), 0o600, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert!(error.line().ends_with("line 3: application_key: secrets are not read from this file"), "{error:?}");
+    }
+}
