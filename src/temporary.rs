@@ -54,14 +54,9 @@ impl Temporary {
         Ok(Self { place, id, published: false })
     }
 
-    /// Relative to [`Self::folder`].
+    /// The name in the open folder, or the path.
     pub(crate) fn path(&self) -> &Path {
         &self.place.name
-    }
-
-    /// What [`Self::path`] is relative to.
-    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
-        self.place.folder()
     }
 
     /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
@@ -87,12 +82,9 @@ impl Drop for Temporary {
 }
 
 impl Place {
-    fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_ref().map_or(CWD, |folder| folder.as_fd())
-    }
-
     fn remove(&self) {
-        let _ = rustix::fs::unlinkat(self.folder(), &self.name, AtFlags::empty());
+        let folder = self.folder.as_ref().map_or(CWD, |folder| folder.as_fd());
+        let _ = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty());
     }
 }
 
