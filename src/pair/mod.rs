@@ -1,0 +1,28 @@
+//! The rules by which a container and its envelope are stored together, as step machines without I/O.
+//!
+//! A machine asks for one step at a time ([`Put::step`], [`Rewrap::step`]) and is told how it went. Whoever performs
+//! the steps (`ops::pair_files` for a folder of this machine; stores) decides nothing. The machines hold no secrets and
+//! no bytes, are `Clone + Hash`, and so can be explored state by state.
+//!
+//! The rules (docs/design.md, "Storing a pair"):
+//! - the envelope is confirmed before the container gets its name, so that no container is ever without a key;
+//! - an upload never overwrites or deletes an envelope that another container may need;
+//! - a rewrap writes, reads back byte for byte, only then deletes the versions that it read, and lists again.
+
+mod put;
+mod rewrap;
+
+pub use put::{Put, PutOutcome, PutReply, PutStep};
+pub use rewrap::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+
+/// Where an envelope stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// `NAME.<16 hex of the data id>.key.enc`: a name that no other upload ever has.
+    Located,
+    /// `NAME.key.enc`: beside its container on this machine.
+    Beside,
+}
+
+/// Names one version of an envelope in its store.
+pub type VersionId = String;
