@@ -9,11 +9,25 @@
 //! - an upload never overwrites or deletes an envelope that another container may need;
 //! - a rewrap writes, reads back byte for byte, only then deletes the versions that it read, and lists again.
 
+use std::time::Duration;
+
+mod located;
 mod put;
 mod rewrap;
 
+pub use located::{IfExists, LocatedPut, LocatedPutOutcome, LocatedPutReply, LocatedPutStep};
 pub use put::{Put, PutOutcome, PutReply, PutStep};
 pub use rewrap::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+
+/// How long after its envelope an upload may still give its container its name; then it starts anew, with a new file
+/// key. Its late deliveries may come for [`SETTLED`] more, and all of that is less than [`ORPHANED`].
+pub const LATEST: Duration = Duration::from_secs(21 * DAY);
+/// How old a container is of which no late delivery can come any more.
+pub const SETTLED: Duration = Duration::from_secs(7 * DAY);
+/// How old an envelope is that may go when it has no container.
+pub const ORPHANED: Duration = Duration::from_secs(30 * DAY);
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// Where an envelope stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
