@@ -154,7 +154,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         })
     }
 
-    async fn look(&self) -> Result<Reply> {
+    async fn look(&mut self) -> Result<Reply> {
         match fetch::start(self.store, &self.container, None, fetch::TELLING).await {
             Ok((_, start)) if fetch::is_container(&start) => Ok(Reply::Exists),
             Ok(_) => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
@@ -178,7 +178,7 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     async fn create_envelope(&mut self) -> Result<Reply> {
         let would_replace = !self.capabilities.create_new && !self.capabilities.versions;
-        if would_replace && self.is_there(&self.envelope).await? {
+        if would_replace && is_there(self.store, &self.envelope).await? {
             return Ok(Reply::Exists);
         }
         self.began = Instant::now();
@@ -279,7 +279,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         Ok(parts)
     }
 
-    async fn confirm_envelope(&self) -> Result<Reply> {
+    async fn confirm_envelope(&mut self) -> Result<Reply> {
         let gone = |what: &str| {
             Error::conflict(format!("{what} before its container was there; the container was not stored"))
                 .about(self.store.show(&self.envelope))
@@ -298,7 +298,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     async fn write_container(&mut self, replace: bool) -> Result<Reply> {
-        if !replace && !self.capabilities.create_new && self.is_there(&self.container).await? {
+        if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }
         let written = match (&self.upload, &self.request.content) {
@@ -333,7 +333,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     /// The version that has the length and the header of what was sent: no other container has that header.
-    async fn found(&self) -> Result<Option<Written>> {
+    async fn found(&mut self) -> Result<Option<Written>> {
         for object in fetch::versions(self.store, &self.container).await? {
             if object.marker || object.size != self.size {
                 continue;
@@ -396,16 +396,16 @@ impl<'l, 'r> Putting<'l, 'r> {
         }
     }
 
-    async fn is_there(&self, key: &str) -> Result<bool> {
-        match self.store.stat(key, None).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     fn shown(&self) -> String {
         self.store.show(&self.container)
+    }
+}
+
+async fn is_there(store: &dyn Store, key: &str) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
