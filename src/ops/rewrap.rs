@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 
 use self::envelope_file::EnvelopeFile;
@@ -102,6 +103,7 @@ pub fn rewrap(inputs: &[PathBuf], options: &RewrapOptions, observer: &dyn Observ
         summary: Mutex::default(),
         sample: Mutex::default(),
         folders: Mutex::default(),
+        user: (geteuid().as_raw(), getegid().as_raw()),
     };
     let survey = Survey::new(options.recipe);
     run.each(Pass::First, |found| run.envelope(found, &survey));
@@ -145,6 +147,8 @@ struct Rewrapping<'a> {
     /// The folders in which something was replaced, synced together before anything is said to be done: what a power
     /// cut brings back before that is whole, and still there for the next run.
     folders: Mutex<BTreeSet<PathBuf>>,
+    /// Whose files new ones are.
+    user: (u32, u32),
 }
 
 impl Rewrapping<'_> {
@@ -237,7 +241,7 @@ impl Rewrapping<'_> {
     /// Takes one file through its steps; `first` is what was read of it just now.
     fn steps(&self, found: &Found, first: Option<Vec<u8>>, settled: Option<&Settled>) -> Result<()> {
         let mut file = EnvelopeFile::new(&found.path, self, settled);
-        file.first = first;
+        (file.first, file.metadata) = (first, Some(&found.metadata));
         let outcome = file.drive();
         let links = found.metadata.nlink();
         if let Some(judged) =

@@ -1,10 +1,9 @@
 //! One envelope or key file of this machine, taken through the steps of a rewrap.
 
+use std::fs::Metadata;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
-
-use rustix::process::{getegid, geteuid};
 
 use super::judge::{Judged, judge_envelope, judge_key_file};
 use super::{FILE, Rewrapping, read};
@@ -23,6 +22,8 @@ pub(super) struct EnvelopeFile<'p, 'r> {
     /// Whether entries are tried even where nothing names an old key.
     pub(super) all: bool,
     pub(super) first: Option<Vec<u8>>,
+    /// Mode and owner, where the walk has just asked for them.
+    pub(super) metadata: Option<&'p Metadata>,
     read: Vec<u8>,
     new: Vec<u8>,
     pub(super) judged: Option<Judged>,
@@ -37,6 +38,7 @@ impl<'p, 'r> EnvelopeFile<'p, 'r> {
             settled,
             all: false,
             first: None,
+            metadata: None,
             read: vec![],
             new: vec![],
             judged: None,
@@ -88,10 +90,17 @@ impl<'p, 'r> EnvelopeFile<'p, 'r> {
 
     /// Compare and swap, under the folder's lock.
     fn write(&self) -> Result<RewrapReply> {
-        let old = std::fs::metadata(self.path).context("cannot read", self.path)?;
+        let asked;
+        let old = match self.metadata {
+            Some(metadata) => metadata,
+            None => {
+                asked = std::fs::metadata(self.path).context("cannot read", self.path)?;
+                &asked
+            }
+        };
         let mut file = AtomicFile::create(self.path, Mode::Exact(old.mode() & 0o7777))?;
         let (uid, gid) = (old.uid(), old.gid());
-        if (uid, gid) != (geteuid().as_raw(), getegid().as_raw()) {
+        if (uid, gid) != self.run.user {
             // Root may rewrap somebody's archive; it stays theirs. Others cannot give files away, nor need to.
             let _ = fchown(file.file(), Some(uid), Some(gid));
         }
