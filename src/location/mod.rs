@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+pub mod listing;
+
 use crate::name::ObjectName;
 use crate::store::Store;
 use crate::{Error, Result};
