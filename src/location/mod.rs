@@ -6,6 +6,8 @@ pub mod read;
 
 use std::sync::Arc;
 
+pub mod listing;
+
 use crate::name::ObjectName;
 use crate::store::Store;
 use crate::{Error, Result};
