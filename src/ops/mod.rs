@@ -9,4 +9,5 @@ pub mod pair_files;
 mod parallel;
 mod recipe_files;
 pub mod rewrap;
+mod source;
 pub mod walk;
