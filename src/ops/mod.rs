@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;
+pub mod filter;
 pub mod inspect;
 pub mod pair_files;
 mod parallel;
