@@ -2,12 +2,11 @@
 //!
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
-pub mod read;
 pub mod argument;
+pub mod listing;
+pub mod read;
 
 use std::sync::Arc;
-
-pub mod listing;
 
 use crate::name::ObjectName;
 use crate::store::Store;

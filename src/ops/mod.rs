@@ -6,6 +6,8 @@ pub mod encrypt;
 pub mod events;
 pub mod filter;
 pub mod inspect;
+mod look;
+pub mod ls;
 pub mod pair_files;
 mod parallel;
 mod recipe_files;
