@@ -2,8 +2,8 @@
 //!
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
-pub mod read;
 pub mod argument;
+pub mod read;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod pair_files;
 mod parallel;
 mod recipe_files;
+mod restore;
 pub mod rewrap;
 mod source;
 pub mod walk;
