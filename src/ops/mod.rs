@@ -11,6 +11,7 @@ pub mod ls;
 pub mod pair_files;
 mod parallel;
 mod recipe_files;
+mod restore;
 pub mod rewrap;
 mod source;
 pub mod walk;
