@@ -1,6 +1,7 @@
 //! What operations on many files tell while they run. Operations print nothing.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +33,20 @@ pub enum Event<'a> {
         path: &'a Path,
         /// What to know.
         message: &'a str,
+    },
+    /// It goes on where an earlier run was interrupted.
+    Resumed {
+        /// What is made.
+        output: &'a Path,
+        /// How many bytes of it were there already.
+        bytes: u64,
+    },
+    /// Bytes of what was made are lost: zeros stand there.
+    Lost {
+        /// What was made.
+        output: &'a Path,
+        /// The lost bytes of it.
+        range: Range<u64>,
     },
     /// It was not done.
     Failed(&'a Error),
@@ -107,7 +122,7 @@ impl Observer for Counting<'_> {
                 }
                 (&self.failed, 1)
             }
-            Event::Warning { .. } => (&self.bytes, 0),
+            Event::Warning { .. } | Event::Resumed { .. } | Event::Lost { .. } => (&self.bytes, 0),
         };
         counter.fetch_add(by, Ordering::Relaxed);
         self.next.event(event);

@@ -1,13 +1,16 @@
 //! The operations of the command line as plain functions: options in, report out; nothing here prints.
 
 pub mod atomic;
+pub mod cat;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;
 pub mod filter;
+pub mod get;
 pub mod inspect;
 pub mod pair_files;
 mod parallel;
+pub mod part;
 mod recipe_files;
 mod restore;
 pub mod rewrap;
