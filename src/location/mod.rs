@@ -3,11 +3,11 @@
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
 pub mod argument;
+pub mod drive;
+pub mod listing;
 pub mod read;
 
 use std::sync::Arc;
-
-pub mod listing;
 
 use crate::name::ObjectName;
 use crate::store::Store;

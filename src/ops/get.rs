@@ -94,10 +94,8 @@ pub struct GetOptions {
     pub salvage: bool,
     /// Whether to say only what would be done.
     pub dry_run: bool,
-    /// How many threads work.
+    /// How many threads work; nothing for as many as the store takes requests, within reason.
     pub jobs: Option<usize>,
-    /// What waits for the stores.
-    pub handle: Handle,
 }
 
 /// Gets everything at and below `sources` to `destination`: a folder when it is one, ends in `/` or there is more than one
@@ -117,8 +115,9 @@ pub fn get(
     if matches!(options.which, Which::Version(_)) && sources.len() != 1 {
         return Err(Error::usage("a version is of one object").hint("name one object, or use --at TIME"));
     }
-    let places: Vec<Place<'_>> =
-        sources.iter().map(|source| options.resolve(source)).collect::<Result<_>>()?;
+    let runtime = runtime::start()?;
+    let finder = Finder { which: &options.which, handle: runtime.handle() };
+    let places: Vec<Place<'_>> = sources.iter().map(|source| finder.find(source)).collect::<Result<_>>()?;
     let destination = Destination::new(destination, &places)?;
     let counting = Counting::new(observer);
     let run = Getting {

@@ -1,0 +1,10 @@
+//! Performs the steps of [`crate::pair`] on a [`Location`](super::Location), whatever its store.
+//!
+//! What may be done, and in which order, is decided there. Here a step becomes calls of the store, and their answers a
+//! reply: what is not known is never taken for absent, and what may have been done never for not done.
+
+mod fetch;
+mod put;
+
+pub use crate::pair::IfExists;
+pub use put::{Content, PartSource, PutRequest, Stored, put};
