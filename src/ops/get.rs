@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
@@ -16,40 +15,23 @@ use tokio::runtime::Handle;
 use crate::crypto::rsa::PrivateKey;
 use crate::location::Location;
 use crate::location::argument::Target;
-use crate::location::listing::{Entry, PairEntry, Scope, list};
+use crate::location::listing::{Entry, Scope, list};
 use crate::name::{ObjectName, is_container_name, is_envelope_name};
 use crate::ops::events::{Counting, Event, Observer, Summary};
 use crate::ops::filter::Filter;
+use crate::ops::lookup::{Lookup, Place};
 use crate::ops::restore::Restoring;
-use crate::ops::{atomic, parallel};
-use crate::store::{Object, VersionId};
-use crate::{Error, ErrorKind, Result};
+use crate::ops::{atomic, parallel, runtime};
+use crate::store::Object;
+use crate::{Error, Result};
+
+pub use crate::ops::lookup::{Source, Which};
 
 /// What to do about a result that exists already.
 const EXISTS_HINT: &str = "--overwrite always replaces it, --overwrite if-different where it is another one";
 
 /// The most threads that work unless the user says otherwise: most of the time they wait for a store.
 const MOST_JOBS: usize = 16;
-
-/// What to get: a place that was typed.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The object that may be meant; nothing where only a folder can be.
-    pub object: Option<Target>,
-    /// The folder that may be meant.
-    pub folder: Target,
-    /// The name under which what is in the folder stands below the destination; without, it stands there itself.
-    pub name: Option<Vec<u8>>,
-}
-
-impl Source {
-    /// The place of a location: `x` is the object `x` or the folder, which keeps its name; `x/` what is in the folder.
-    pub fn new(target: Target) -> Self {
-        let object = target.file().map(|_| target.clone());
-        let name = object.as_ref().and_then(|object| object.path.last().cloned());
-        Self { object, folder: target.into_folder(), name }
-    }
-}
 
 /// What to do with results that exist already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,18 +43,6 @@ pub enum Overwrite {
     IfDifferent,
     /// Replace them.
     Always,
-}
-
-/// Which version to get.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The current one.
-    #[default]
-    Current,
-    /// This one, of one object.
-    Version(VersionId),
-    /// Of each object the newest that was written at this time or before.
-    At(SystemTime),
 }
 
 /// How to get.
@@ -116,8 +86,8 @@ pub fn get(
         return Err(Error::usage("a version is of one object").hint("name one object, or use --at TIME"));
     }
     let runtime = runtime::start()?;
-    let finder = Finder { which: &options.which, handle: runtime.handle() };
-    let places: Vec<Place<'_>> = sources.iter().map(|source| finder.find(source)).collect::<Result<_>>()?;
+    let lookup = Lookup { which: &options.which, handle: runtime.handle() };
+    let places: Vec<Place<'_>> = sources.iter().map(|source| lookup.find(source)).collect::<Result<_>>()?;
     let destination = Destination::new(destination, &places)?;
     let counting = Counting::new(observer);
     let run = Getting {
@@ -130,10 +100,11 @@ pub fn get(
             &counting,
         ),
         destination: &destination,
+        handle: runtime.handle(),
         large: Mutex::new(()),
         folders: Mutex::default(),
     };
-    let jobs = options.jobs(&places)?;
+    let jobs = options.jobs.map_or_else(|| default_jobs(&places, runtime.handle()), Ok)?;
     parallel::for_each(jobs, places.iter().flat_map(|place| run.items(place)), |item| {
         if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
             counting.event(Event::Failed(&error));
@@ -143,20 +114,12 @@ pub fn get(
     Ok(counting.summary())
 }
 
-/// What is at a source.
-enum Place<'a> {
-    Object { location: &'a Location, name: ObjectName, version: Option<Object> },
-    Folder { target: &'a Target, name: Option<&'a [u8]> },
-}
-
 /// One object to get.
 struct Item<'a> {
     location: &'a Location,
     name: ObjectName,
-    /// The version, where it is known from a listing.
-    object: Option<Object>,
-    /// Whether exactly this version is wanted.
-    pinned: bool,
+    /// The version that was found; unless one was asked for, what is there by then is taken.
+    object: Object,
     /// Where it goes below the destination.
     segments: Vec<Vec<u8>>,
 }
@@ -167,104 +130,18 @@ enum Destination {
     File(PathBuf),
 }
 
-impl GetOptions {
-    /// Looks up what is at a source: the object, else what is in the folder.
-    fn resolve<'a>(&self, source: &'a Source) -> Result<Place<'a>> {
-        let store = source.folder.location.store();
-        if self.which != Which::Current && !self.handle.block_on(store.capabilities())?.versions {
-            return Err(Error::usage("keeps no versions: there is only what is there now")
-                .about(source.folder.show())
-                .hint("leave out --version and --at"));
-        }
-        let object = source.object.as_ref().map(|target| self.object(target)).transpose()?.flatten();
-        let has_folder = || self.is_folder(&source.folder);
-        match (object, &source.object) {
-            (Some(_), Some(target)) if has_folder()? => {
-                let path = String::from_utf8_lossy(&target.path.join(&b'/')).into_owned();
-                Err(Error::usage("is both an object and a folder")
-                    .about(target.show())
-                    .hint(format!("write {path}/ for what is in the folder; for the object, get the folder above it with --include /{path} and --exclude /{path}/")))
-            }
-            (Some(place), _) => Ok(place),
-            (None, object) if object.is_none() || has_folder()? => {
-                Ok(Place::Folder { target: &source.folder, name: source.name.as_deref() })
-            }
-            (None, object) => Err(self.nothing_at(object.as_ref().unwrap_or(&source.folder))),
-        }
+/// How many threads work unless the user says: as many as the store takes requests, since most of them wait for it.
+fn default_jobs(places: &[Place<'_>], handle: &Handle) -> Result<usize> {
+    let processors = processors();
+    let mut jobs = processors;
+    for place in places {
+        jobs = jobs.max(handle.block_on(place.location().store().capabilities())?.concurrency);
     }
-
-    /// The object at `target`, in the version that is wanted.
-    fn object<'a>(&self, target: &'a Target) -> Result<Option<Place<'a>>> {
-        let Some(name) = target.file() else { return Ok(None) };
-        let (location, store) = (&target.location, target.location.store());
-        let key = location.container_key(&name);
-        let stat = |version| match self.handle.block_on(store.stat(&key, version)) {
-            Ok(object) => Ok(Some(object)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.about(store.show(&key))),
-        };
-        let version = match &self.which {
-            Which::Current => stat(None)?,
-            Which::Version(version) => stat(Some(version))?,
-            Which::At(time) => {
-                let mut scope = Scope::pair(&name);
-                scope.versions = true;
-                self.handle.block_on(async {
-                    let mut listed = list(location, &scope);
-                    while let Some(entry) = listed.next().await.transpose()? {
-                        if let Entry::Pair(pair) = entry {
-                            return Ok::<_, Error>(newest_at(&pair, *time).cloned());
-                        }
-                    }
-                    Ok(None)
-                })?
-            }
-        };
-        Ok(version.map(|object| Place::Object { location, name, version: Some(object) }))
-    }
-
-    /// Whether anything is in a folder.
-    fn is_folder(&self, target: &Target) -> Result<bool> {
-        let mut scope = Scope::below(&target.path);
-        scope.versions = self.which != Which::Current;
-        let mut listed = list(&target.location, &scope);
-        Ok(self.handle.block_on(listed.next()).transpose()?.is_some())
-    }
-
-    fn nothing_at(&self, target: &Target) -> Error {
-        let error = match &self.which {
-            Which::Current => Error::not_found("there is nothing under that name"),
-            Which::Version(_) => Error::not_found("there is no such version of it"),
-            Which::At(_) => Error::not_found("there was nothing under that name at that time"),
-        };
-        let bare = target.path.last().and_then(|last| last.strip_suffix(b".enc"));
-        error.about(target.show()).hint(match bare {
-            Some(bare) => format!("names are written without .enc: {}", String::from_utf8_lossy(bare)),
-            None => "sidekey ls shows what is there".into(),
-        })
-    }
-
-    /// How many threads work: as many as the store takes requests, since most of them wait for it.
-    fn jobs(&self, places: &[Place<'_>]) -> Result<usize> {
-        if let Some(jobs) = self.jobs {
-            return Ok(jobs);
-        }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut jobs = processors;
-        for place in places {
-            let location = match place {
-                Place::Object { location, .. } => location,
-                Place::Folder { target, .. } => &target.location,
-            };
-            jobs = jobs.max(self.handle.block_on(location.store().capabilities())?.concurrency);
-        }
-        Ok(jobs.min(MOST_JOBS.max(processors)))
-    }
+    Ok(jobs.min(MOST_JOBS.max(processors)))
 }
 
-/// The version of a container that was the current one at this time.
-fn newest_at(pair: &PairEntry, time: SystemTime) -> Option<&Object> {
-    pair.containers.iter().find(|object| object.modified <= time).filter(|object| !object.marker)
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Destination {
@@ -319,6 +196,7 @@ struct Getting<'a> {
     observer: &'a dyn Observer,
     destination: &'a Destination,
     tree: Restoring<'a>,
+    handle: &'a Handle,
     /// Held while a large container keeps all threads busy, so that memory stays bounded.
     large: Mutex<()>,
     /// The folders whose names are not on the disk yet: once for all files is enough.
@@ -334,7 +212,6 @@ impl<'a> Getting<'a> {
                     location,
                     name: name.clone(),
                     object: version.clone(),
-                    pinned: self.options.which != Which::Current,
                     segments: name.segments().last().cloned().into_iter().collect(),
                 };
                 Box::new(std::iter::once(Ok(item)))
@@ -344,7 +221,7 @@ impl<'a> Getting<'a> {
                 scope.versions = self.options.which != Which::Current;
                 let mut listed = list(&target.location, &scope);
                 let entries =
-                    std::iter::from_fn(move || self.options.handle.block_on(listed.next()));
+                    std::iter::from_fn(move || self.handle.block_on(listed.next()));
                 Box::new(entries.filter_map(move |entry| match entry {
                     Ok(entry) => self.item(target, *name, entry),
                     Err(error) => Some(Err(error)),
@@ -361,11 +238,7 @@ impl<'a> Getting<'a> {
             Entry::Folder(_) => return None,
             Entry::Foreign(object) => return self.foreign(location, &object),
         };
-        let object = match &self.options.which {
-            Which::At(time) => newest_at(&pair, *time).cloned(),
-            _ => pair.current().cloned(),
-        };
-        let Some(object) = object else {
+        let Some(object) = self.options.which.of(&pair).cloned() else {
             if pair.containers.is_empty() && !pair.incomplete {
                 self.skip(&location.show(&pair.name.container()), "has an envelope, but there is no container");
             }
@@ -377,8 +250,7 @@ impl<'a> Getting<'a> {
             self.skip(&object_name(location, &object), &why);
             return None;
         }
-        let pinned = self.options.which != Which::Current;
-        Some(Ok(Item { location, name: pair.name, object: Some(object), pinned, segments }))
+        Some(Ok(Item { location, name: pair.name, object, segments }))
     }
 
     /// Something that has no name of ours. What is called like a container all the same is worth an error: the name may

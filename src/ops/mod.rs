@@ -8,6 +8,7 @@ pub mod events;
 pub mod filter;
 pub mod get;
 pub mod inspect;
+mod lookup;
 pub mod pair_files;
 mod parallel;
 pub mod part;

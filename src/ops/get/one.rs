@@ -4,7 +4,7 @@ use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::{Getting, Item, Overwrite, existing, object_name};
+use super::{Getting, Item, Overwrite, Which, existing, object_name, processors};
 use crate::format::section::End;
 use crate::format::{FileType, HEADER_LEN, Metadata};
 use crate::location::read::{self, FRONT, Reader};
@@ -35,12 +35,9 @@ impl Getting<'_> {
     /// Gets one object.
     pub(super) fn one(&self, item: &Item<'_>, jobs: usize) -> Result<()> {
         let target = self.destination.path(&item.segments);
-        let shown = item.object.as_ref().map_or_else(
-            || item.location.show(&item.name.container()),
-            |object| object_name(item.location, object),
-        );
+        let shown = object_name(item.location, &item.object);
         let new = self.options.overwrite == Overwrite::Never && !item.name.is_folder();
-        if new && target.symlink_metadata().is_ok() && !is_special(&target) {
+        if new && target.symlink_metadata().is_ok() && !self.is_special(&target) {
             return Err(self.tree.exists(&target));
         }
         if self.options.dry_run {
@@ -59,15 +56,17 @@ impl Getting<'_> {
 
     /// Fetches the beginning of a container, and finds its key.
     fn open(&self, item: &Item<'_>, shown: &str) -> Result<Opened> {
-        let (handle, store) = (&self.options.handle, item.location.shared_store());
-        let key = item.location.container_key(&item.name);
-        let size = item.object.as_ref().map(|object| object.size).filter(|size| *size <= WHOLE);
-        let version = item.object.as_ref().filter(|_| item.pinned).map(|object| object.version.clone());
-        let front = size.map_or(FRONT, |size| size.max(HEADER_LEN as u64));
-        let mut reader = Reader::open(handle.clone(), store, &key, version, front)?;
+        let (store, key) = (item.location.shared_store(), &item.object.key);
+        let pinned = self.options.which != Which::Current;
+        let version = pinned.then(|| item.object.version.clone());
+        let front = match item.object.size {
+            size if size <= WHOLE => size.max(HEADER_LEN as u64),
+            _ => FRONT,
+        };
+        let mut reader = Reader::open(self.handle.clone(), store, key, version, front)?;
         let header = reader.header()?;
         let identities = &self.options.identities;
-        let file_key = read::file_key(handle, item.location.store(), &key, &header, identities)?;
+        let file_key = read::file_key(self.handle, item.location.store(), key, &header, identities)?;
         Ok(Opened { opener: Opener::new(header, &file_key)?, reader, shown: shown.to_owned() })
     }
 
@@ -79,8 +78,8 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
         let metadata = opener.metadata(&mut reader)?;
         self.compare_name(item, metadata.as_ref(), &shown)?;
-        let file_type = metadata.as_ref().map_or(FileType::File, |metadata| metadata.file_type);
-        if file_type != FileType::File && !is_special(target) {
+        let file_type = file_type(item, metadata.as_ref())?;
+        if file_type != FileType::File && !self.is_special(target) {
             if end.total > 0 {
                 return Err(Error::integrity(format!("is the container of a {file_type}, but holds data")));
             }
@@ -100,11 +99,11 @@ impl Getting<'_> {
         if !self.options.resume {
             part::remove(target)?;
         } else if end.total >= LARGE
-            && let Some(path) = part::part_path(target).filter(|_| !is_special(target))
+            && let Some(path) = part::part_path(target).filter(|_| !self.is_special(target))
         {
             return self.resumable(opened, &end, target, path, metadata.as_ref(), jobs).map(|()| true);
         }
-        let threads = if end.total >= LARGE { jobs } else { 1 };
+        let threads = if end.total >= LARGE { jobs.min(processors()) } else { 1 };
         self.file(opened, &end, target, metadata.as_ref(), threads).map(|()| true)
     }
 
@@ -191,7 +190,7 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(start)).context("cannot read", &shown)?;
         let source = Watched { inner: reader, observer: self.observer };
         let file = part.file().try_clone().context("cannot write", part.path())?;
-        let copied = opener.copy_at(source, &file, end, done, jobs, |done| part.progress(done));
+        let copied = opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
         if let Err(error) = copied {
             // Bad bytes do not get better: nothing is worth going on with.
             if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Conflict) {
@@ -209,22 +208,20 @@ impl Getting<'_> {
 
     /// Restores what is good of a container, with zeros where it is not; whether it was all of it.
     fn salvage(&self, opened: Opened, item: &Item<'_>, target: &Path) -> Result<bool> {
-        let Opened { opener, reader, shown } = opened;
+        let Opened { opener, mut reader, shown } = opened;
         let len = reader.object().size;
         self.tree.make_parents(target)?;
-        // Its mode is known when the metadata was read: until then nobody else may read it.
-        let mut file = match self.destination.root() {
-            None if is_special(target) => Output::open(target, restore::mode(None))?,
-            _ => Output::Atomic(AtomicFile::create(target, restore::mode(None))?),
-        };
+        reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
+        let metadata = opener.metadata(&mut reader).unwrap_or_default();
+        let mut file = self.output(target, metadata.as_ref())?;
         let mut source = std::io::BufReader::with_capacity(64 << 10, reader);
         let mut written = Written::new(&mut file, target);
         let saved =
             opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
         self.observer.event(Event::Bytes(len));
         self.compare_name(item, saved.metadata.as_ref(), &shown)?;
-        let file_type = saved.metadata.as_ref().map_or(FileType::File, |metadata| metadata.file_type);
-        if file_type != FileType::File && !is_special(target) {
+        let file_type = file_type(item, saved.metadata.as_ref())?;
+        if file_type != FileType::File && !self.is_special(target) {
             let metadata = saved.metadata.clone().unwrap_or_else(|| Metadata::new(file_type));
             self.tree.put_later(target, metadata)?;
         } else {
@@ -239,6 +236,12 @@ impl Getting<'_> {
         }
     }
 
+    /// Standard output and devices, where one was named: they have no name to earn. Below a folder nothing is.
+    fn is_special(&self, target: &Path) -> bool {
+        let special = || target.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
+        self.destination.root().is_none() && (target == Path::new("-") || special())
+    }
+
     /// A pair that was given another name, or swapped with another one, shows in its metadata.
     fn compare_name(&self, item: &Item<'_>, metadata: Option<&Metadata>, shown: &str) -> Result<()> {
         let Some(message) = metadata.and_then(|metadata| restore::renamed(&item.name, metadata)) else {
@@ -250,6 +253,16 @@ impl Getting<'_> {
         }
         self.observer.event(Event::Warning { path: Path::new(shown), message: &message });
         Ok(())
+    }
+}
+
+/// What an object restores to. What is called like the metadata of a folder can be nothing else.
+fn file_type(item: &Item<'_>, metadata: Option<&Metadata>) -> Result<FileType> {
+    let file_type = metadata.map_or(FileType::File, |metadata| metadata.file_type);
+    match item.name.is_folder() && file_type != FileType::Dir {
+        true => Err(Error::integrity(format!("is called like the metadata of a folder, but is of a {file_type}"))
+            .hint("somebody renamed it")),
+        false => Ok(file_type),
     }
 }
 
@@ -273,10 +286,4 @@ fn what_was_lost(saved: &Salvaged) -> String {
         faults.push("its time and mode are lost".into());
     }
     format!("is restored in part: {}", faults.join("; "))
-}
-
-/// Standard output and devices, which have no name to earn.
-fn is_special(target: &Path) -> bool {
-    target == Path::new("-")
-        || target.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
