@@ -7,13 +7,11 @@
 //! before anything is added: what was not written from authentic sections is not gone on with. When the file is whole the
 //! slots are cut off and it gets its name. The file is locked while a run writes it.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -44,17 +42,6 @@ pub fn part_path(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?;
     let name = [b".", name.as_bytes(), SUFFIX].concat();
     (name.len() <= NAME_MAX).then(|| target.with_file_name(OsString::from_vec(name)))
-}
-
-/// The part files that this process writes now, for who ends it and says how to go on.
-pub fn live() -> Vec<PathBuf> {
-    lock().iter().cloned().collect()
-}
-
-static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn lock() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a slot says.
@@ -124,7 +111,6 @@ impl<'a> Part<'a> {
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(Error::conflict("another run of sidekey is writing it").at(&path));
         }
-        lock().insert(path.clone());
         let mut part =
             Self { file, path, target: target.to_owned(), source, saved: 0, slots: 0, discard: false };
         let done = match part.newest().and_then(|slot| part.verified(&slot)) {
@@ -165,7 +151,8 @@ impl<'a> Part<'a> {
             sections: done.sections,
             sha256: hex(&done.digest.clone().finalize()),
         };
-        let json = serde_json::to_vec(&slot).map_err(|error| Error::input("cannot make JSON").because(error))?;
+        let json =
+            serde_json::to_vec(&slot).map_err(|error| Error::input("cannot make JSON").because(error))?;
         let mut bytes_of_slot = (json.len() as u64).to_le_bytes().to_vec();
         bytes_of_slot.extend_from_slice(&json);
         bytes_of_slot.extend_from_slice(&Sha256::digest(&json));
@@ -228,7 +215,8 @@ impl<'a> Part<'a> {
     fn read_slot(&self, at: u64) -> Option<Slot> {
         let mut len = [0; 8];
         self.file.read_exact_at(&mut len, at).ok()?;
-        let len = usize::try_from(u64::from_le_bytes(len)).ok().filter(|len| *len > 0 && *len <= SLOT - 40)?;
+        let len =
+            usize::try_from(u64::from_le_bytes(len)).ok().filter(|len| *len > 0 && *len <= SLOT - 40)?;
         let mut bytes = vec![0; len + 32];
         self.file.read_exact_at(&mut bytes, at + 8).ok()?;
         let (json, sum) = bytes.split_at(len);
@@ -270,7 +258,6 @@ impl Drop for Part<'_> {
         if self.discard {
             let _ = std::fs::remove_file(&self.path);
         }
-        lock().remove(&self.path);
     }
 }
 
@@ -278,7 +265,9 @@ impl Drop for Part<'_> {
 pub(crate) fn remove(target: &Path) -> Result<()> {
     let Some(path) = part_path(target) else { return Ok(()) };
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove", &path),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot remove", &path)
+        }
         _ => Ok(()),
     }
 }

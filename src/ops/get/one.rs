@@ -41,7 +41,8 @@ impl Getting<'_> {
             return Err(self.tree.exists(&target));
         }
         if self.options.dry_run {
-            self.observer.event(Event::Done { input: Path::new(&shown), output: &target });
+            let (size, replaces) = (item.object.size, target.symlink_metadata().is_ok());
+            self.observer.event(Event::WouldGet { object: &shown, output: &target, size, replaces });
             return Ok(());
         }
         let restored = self.open(item, &shown).and_then(|opened| match self.options.salvage {
@@ -94,8 +95,7 @@ impl Getting<'_> {
         }
         self.tree.make_parents(target)?;
         let opened = Opened { opener, reader, shown };
-        let _alone =
-            (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let _alone = (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.options.resume {
             part::remove(target)?;
         } else if end.total >= LARGE
@@ -119,10 +119,7 @@ impl Getting<'_> {
         let mut out = self.output(target, metadata)?;
         let mut written = Written::new(&mut out, target);
         let source = Watched { inner: opened.reader, observer: self.observer };
-        opened
-            .opener
-            .copy(source, &mut written, Some(end), threads)
-            .map_err(|error| written.blame(error))?;
+        opened.opener.copy(source, &mut written, Some(end), threads).map_err(|error| written.blame(error))?;
         self.publish(out, metadata)
     }
 
@@ -190,7 +187,8 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(start)).context("cannot read", &shown)?;
         let source = Watched { inner: reader, observer: self.observer };
         let file = part.file().try_clone().context("cannot write", part.path())?;
-        let copied = opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
+        let copied =
+            opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
         if let Err(error) = copied {
             // Bad bytes do not get better: nothing is worth going on with.
             if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Conflict) {
@@ -216,8 +214,7 @@ impl Getting<'_> {
         let mut file = self.output(target, metadata.as_ref())?;
         let mut source = std::io::BufReader::with_capacity(64 << 10, reader);
         let mut written = Written::new(&mut file, target);
-        let saved =
-            opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
+        let saved = opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
         self.observer.event(Event::Bytes(len));
         self.compare_name(item, saved.metadata.as_ref(), &shown)?;
         let file_type = file_type(item, saved.metadata.as_ref())?;
@@ -236,23 +233,15 @@ impl Getting<'_> {
         }
     }
 
+    fn compare_name(&self, item: &Item<'_>, metadata: Option<&Metadata>, shown: &str) -> Result<()> {
+        let Some(metadata) = metadata else { return Ok(()) };
+        restore::compare_name(&item.name, metadata, shown, self.options.strict, self.observer)
+    }
+
     /// Standard output and devices, where one was named: they have no name to earn. Below a folder nothing is.
     fn is_special(&self, target: &Path) -> bool {
         let special = || target.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
         self.destination.root().is_none() && (target == Path::new("-") || special())
-    }
-
-    /// A pair that was given another name, or swapped with another one, shows in its metadata.
-    fn compare_name(&self, item: &Item<'_>, metadata: Option<&Metadata>, shown: &str) -> Result<()> {
-        let Some(message) = metadata.and_then(|metadata| restore::renamed(&item.name, metadata)) else {
-            return Ok(());
-        };
-        if self.options.strict {
-            return Err(Error::integrity(message)
-                .hint("somebody renamed or swapped it; without --strict this is a warning"));
-        }
-        self.observer.event(Event::Warning { path: Path::new(shown), message: &message });
-        Ok(())
     }
 }
 
@@ -260,8 +249,10 @@ impl Getting<'_> {
 fn file_type(item: &Item<'_>, metadata: Option<&Metadata>) -> Result<FileType> {
     let file_type = metadata.map_or(FileType::File, |metadata| metadata.file_type);
     match item.name.is_folder() && file_type != FileType::Dir {
-        true => Err(Error::integrity(format!("is called like the metadata of a folder, but is of a {file_type}"))
-            .hint("somebody renamed it")),
+        true => {
+            Err(Error::integrity(format!("is called like the metadata of a folder, but is of a {file_type}"))
+                .hint("somebody renamed it"))
+        }
         false => Ok(file_type),
     }
 }
