@@ -107,7 +107,7 @@ impl Args {
             resume: !self.no_resume,
             salvage: self.salvage,
             dry_run: self.dry_run,
-            jobs: work::jobs_asked(self.jobs),
+            jobs: self.jobs.or_else(work::jobs_configured),
         };
         guard::say_when_interrupted(report, RESUME);
         let done = if self.dry_run { "would restore" } else { "restored" };
@@ -179,12 +179,10 @@ impl Observer for Getting<'_> {
             }
             Event::Lost { output, range } => {
                 let text = format!("bytes {} to {} are lost, and zeros stand there", range.start, range.end - 1);
-                self.report.warning(&Error::integrity(text).at(output));
-                if self.report.is_json() {
-                    let output = output.display().to_string();
-                    let lost = Lost { r#type: "lost", output, start: range.start, end: range.end };
-                    self.report.done(&lost, "");
-                }
+                let warning = Error::integrity(text).at(output);
+                let output = output.display().to_string();
+                let lost = Lost { r#type: "lost", output, start: range.start, end: range.end };
+                self.report.warning_with(&lost, &warning);
             }
             event => self.watcher.event(event),
         }

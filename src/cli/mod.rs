@@ -5,16 +5,20 @@
 
 mod args;
 mod config;
+mod filter;
+mod from;
 pub(crate) mod guard;
 mod identity;
-// mod location;
+mod location;
 mod passphrase;
 mod report;
 mod work;
 
+mod cat;
 mod completions;
 mod decrypt;
 mod encrypt;
+mod get;
 mod inspect;
 mod keygen;
 mod man;
@@ -54,6 +58,8 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Get => get,
+    Cat => cat,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

@@ -47,6 +47,18 @@ impl Scope {
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
         Self { stored, only: Some(name.clone()), one_level: true, versions: false }
     }
+
+    /// The same with folders as themselves, or with what is in them.
+    #[must_use]
+    pub fn with_one_level(self, one_level: bool) -> Self {
+        Self { one_level, ..self }
+    }
+
+    /// The same with older versions and delete markers, or without.
+    #[must_use]
+    pub fn with_versions(self, versions: bool) -> Self {
+        Self { versions, ..self }
+    }
 }
 
 /// One line of a listing.

@@ -9,6 +9,8 @@ pub mod filter;
 pub mod get;
 pub mod inspect;
 mod lookup;
+mod look;
+pub mod ls;
 pub mod pair_files;
 mod parallel;
 pub mod part;
