@@ -5,6 +5,8 @@
 
 mod args;
 mod config;
+mod filter;
+mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
@@ -12,9 +14,11 @@ mod passphrase;
 mod report;
 mod work;
 
+mod cat;
 mod completions;
 mod decrypt;
 mod encrypt;
+mod get;
 mod inspect;
 mod keygen;
 mod man;
@@ -54,6 +58,8 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Get => get,
+    Cat => cat,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

@@ -133,6 +133,17 @@ impl Report {
         self.problem("warning", warning);
     }
 
+    /// A warning that programs get as `value`, a JSON line of its own.
+    pub(crate) fn warning_with(&self, value: &impl Serialize, warning: &Error) {
+        match self.settings.json {
+            true => {
+                self.state().warnings += 1;
+                self.json(value);
+            }
+            false => self.warning(warning),
+        }
+    }
+
     /// A failure; the run goes on, its exit code will tell.
     pub(crate) fn failure(&self, failure: &Error) {
         let status = match failure.kind() {
@@ -149,6 +160,16 @@ impl Report {
         if status != Status::Interrupted {
             self.problem("error", failure);
         }
+    }
+
+    /// What to say when a signal ends the process: it is written as it is, over a line of progress where there is one.
+    pub(crate) fn interrupted(&self, hint: &str) -> String {
+        if self.settings.json {
+            let error = Error::new(ErrorKind::Interrupted, "interrupted").hint(hint);
+            return json_problem("error", &error) + "\n";
+        }
+        let start = if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" };
+        format!("{start}sidekey: interrupted\nsidekey: hint: {hint}\n")
     }
 
     /// All was done, but something remains that the user has to know about: exit code 4 unless something failed.
@@ -205,14 +226,7 @@ impl Report {
 
     fn problem(&self, kind: &'static str, error: &Error) {
         if self.settings.json {
-            let problem = Problem {
-                r#type: kind,
-                kind: kind_name(error.kind()),
-                subject: error.subject(),
-                message: &error.line(),
-                hint: error.remedy(),
-            };
-            self.stderr(&serde_json::to_string(&problem).unwrap_or_default());
+            self.stderr(&json_problem(kind, error));
             return;
         }
         let prefix = if kind == "warning" { "warning: " } else { "" };
@@ -290,6 +304,17 @@ struct Problem<'a> {
     subject: Option<&'a str>,
     message: &'a str,
     hint: Option<&'a str>,
+}
+
+fn json_problem(kind: &'static str, error: &Error) -> String {
+    let problem = Problem {
+        r#type: kind,
+        kind: kind_name(error.kind()),
+        subject: error.subject(),
+        message: &error.line(),
+        hint: error.remedy(),
+    };
+    serde_json::to_string(&problem).unwrap_or_default()
 }
 
 fn kind_name(kind: ErrorKind) -> &'static str {

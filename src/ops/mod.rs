@@ -1,15 +1,19 @@
 //! The operations of the command line as plain functions: options in, report out; nothing here prints.
 
 pub mod atomic;
+pub mod cat;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;
 pub mod filter;
+pub mod get;
 pub mod inspect;
+mod lookup;
 mod look;
 pub mod ls;
 pub mod pair_files;
 mod parallel;
+pub mod part;
 pub mod put;
 mod recipe_files;
 mod restore;
