@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::format::{Envelope, HEADER_LEN, Header, envelope, section};
+use crate::format::{Envelope, HEADER_LEN, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
@@ -30,6 +30,8 @@ pub(crate) enum Text {
     Ours(Envelope),
     /// A key file of the OpenSSL recipe.
     Recipe(KeyFile),
+    /// No envelope at all: a container that is called like one, as scripts make them of files called `x.key`.
+    Container,
 }
 
 /// Reads the start of one version of a container.
@@ -64,6 +66,9 @@ pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front>
 /// `Integrity` when it is none; what reading fails with.
 pub(crate) async fn text(location: &Location, object: &Object) -> Result<Text> {
     let bytes = start(location, object, envelope::MAX_BYTES as u64 + 1).await?;
+    if recipe::detect_container(&bytes).is_some() || bytes.starts_with(header::MAGIC) {
+        return Ok(Text::Container);
+    }
     match recipe::detect_key_file(&bytes) {
         Some(key_file) => Ok(Text::Recipe(key_file)),
         None => Envelope::parse(&bytes)

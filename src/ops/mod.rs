@@ -1,6 +1,7 @@
 //! The operations of the command line as plain functions: options in, report out; nothing here prints.
 
 pub mod atomic;
+pub mod audit;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;
@@ -16,4 +17,5 @@ mod restore;
 pub mod rewrap;
 mod runtime;
 mod source;
+pub mod verify;
 pub mod walk;
