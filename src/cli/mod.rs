@@ -7,7 +7,7 @@ mod args;
 mod config;
 pub(crate) mod guard;
 mod identity;
-// mod location;
+mod location;
 mod passphrase;
 mod report;
 mod work;
