@@ -151,8 +151,9 @@ fn segments(path: &[u8]) -> Result<Vec<Vec<u8>>> {
                 return Err(reserved().about(String::from_utf8_lossy(path)));
             }
             _ if segment.contains(&0) => {
-                return Err(Error::usage("no file can have a NUL in its name")
-                    .about(String::from_utf8_lossy(path)));
+                return Err(
+                    Error::usage("no file can have a NUL in its name").about(String::from_utf8_lossy(path))
+                );
             }
             _ => segments.push(segment.to_vec()),
         }
@@ -301,7 +302,8 @@ mod tests {
             ("a/.sidekey", &["a", ".sidekey"], false, "a/.sidekey/"),
         ] {
             let target = Target::new(location(), path.as_bytes()).unwrap();
-            let found: Vec<_> = target.path.iter().map(|segment| std::str::from_utf8(segment).unwrap()).collect();
+            let found: Vec<_> =
+                target.path.iter().map(|segment| std::str::from_utf8(segment).unwrap()).collect();
             assert_eq!((found.as_slice(), target.folder), (segments, folder), "{path}");
             assert_eq!(target.stored_prefix(), prefix, "{path}");
             assert_eq!(target.file().is_none(), folder, "{path}");
@@ -328,7 +330,18 @@ mod tests {
     /// What was typed, where the folders `vault`, `vault/a.enc~`, `vault/photos`, `up` and `/srv` are on the disk.
     #[test]
     fn the_longest_part_that_is_a_folder_is_the_root() {
-        let disk = ["/", ".", "..", "vault", "vault/a.enc~", "vault/photos", "vault/..", "vault/../up", "/srv", "./vault"];
+        let disk = [
+            "/",
+            ".",
+            "..",
+            "vault",
+            "vault/a.enc~",
+            "vault/photos",
+            "vault/..",
+            "vault/../up",
+            "/srv",
+            "./vault",
+        ];
         let is_folder = |path: &Path| {
             let text = path.to_str().unwrap().replace("//", "/");
             disk.contains(&text.as_str())
@@ -352,7 +365,11 @@ mod tests {
             ("//srv//x//y", "//srv", "x//y"),
         ] {
             let (found, left) = split(Path::new(typed), is_folder).unwrap();
-            assert_eq!((found.to_str().unwrap(), std::str::from_utf8(&left).unwrap()), (root, rest), "{typed}");
+            assert_eq!(
+                (found.to_str().unwrap(), std::str::from_utf8(&left).unwrap()),
+                (root, rest),
+                "{typed}"
+            );
         }
         let error = split(Path::new("vault/.sidekey/names"), |_| true).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
