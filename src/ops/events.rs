@@ -1,6 +1,7 @@
 //! What operations on many files tell while they run. Operations print nothing.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +57,20 @@ pub enum Event<'a> {
         path: &'a Path,
         /// What to know.
         message: &'a str,
+    },
+    /// It goes on where an earlier run was interrupted.
+    Resumed {
+        /// What is made.
+        output: &'a Path,
+        /// How many bytes of it were there already.
+        bytes: u64,
+    },
+    /// Bytes of what was made are lost: zeros stand there.
+    Lost {
+        /// What was made.
+        output: &'a Path,
+        /// The lost bytes of it.
+        range: Range<u64>,
     },
     /// It was not done.
     Failed(&'a Error),

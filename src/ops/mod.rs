@@ -2,15 +2,19 @@
 
 pub mod atomic;
 pub mod audit;
+pub mod cat;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;
 pub mod filter;
+pub mod get;
 pub mod inspect;
 mod look;
 pub mod ls;
+mod lookup;
 pub mod pair_files;
 mod parallel;
+pub mod part;
 pub mod put;
 mod recipe_files;
 mod restore;
