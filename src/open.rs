@@ -174,8 +174,11 @@ impl Opener {
                 batch.open(&self.sections, size)?;
                 for (section, (kind, start, len)) in batch.sections.iter().zip(&batch.plain) {
                     if *kind == Kind::Data {
-                        out.write_all_at(&batch.bytes[*start..start + len], (section.index - first) * size as u64)
-                            .map_err(|source| Error::io("cannot write", source))?;
+                        out.write_all_at(
+                            &batch.bytes[*start..start + len],
+                            (section.index - first) * size as u64,
+                        )
+                        .map_err(|source| Error::io("cannot write", source))?;
                     }
                 }
                 Ok(())

@@ -12,16 +12,19 @@ mod passphrase;
 mod report;
 mod work;
 
+mod audit;
 mod completions;
 mod decrypt;
 mod encrypt;
 mod inspect;
 mod keygen;
+mod ls;
 mod man;
 mod passwd;
 mod pubkey;
 mod remote;
 mod rewrap;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,6 +57,9 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Ls => ls,
+    Verify => verify,
+    Audit => audit,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

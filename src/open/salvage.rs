@@ -122,7 +122,8 @@ impl Opener {
             match total {
                 Some(_) => lengths.extend(rest.checked_sub(end)),
                 // The cut may be anywhere in the end section, or before it.
-                None => lengths.extend((rest.saturating_sub(end)..=rest).filter(|len| len.is_multiple_of(16)).rev()),
+                None => lengths
+                    .extend((rest.saturating_sub(end)..=rest).filter(|len| len.is_multiple_of(16)).rev()),
             }
         }
         lengths.retain(|len| (FRAMING as u64..=full).contains(len));

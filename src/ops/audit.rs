@@ -109,12 +109,12 @@ impl Auditing<'_> {
     fn listings(&self) -> Vec<ListOptions> {
         let prefix = self.target.location.key(&self.target.stored_prefix());
         let below = ListOptions { prefix, versions: true, ..ListOptions::default() };
-        let object = self.target.file().map(|name| {
+        let pairs = look::names(self.target).into_iter().map(|name| {
             let container = self.target.location.container_key(&name);
             let prefix = container.strip_suffix("enc").unwrap_or(&container).to_owned();
             ListOptions { prefix, delimiter: true, versions: true, after: None }
         });
-        object.into_iter().chain([below]).collect()
+        pairs.chain([below]).collect()
     }
 
     async fn listed(&self, listed: Result<Listed>) {
@@ -133,11 +133,12 @@ impl Auditing<'_> {
 
     /// Beside the pair of a single file others are listed that begin alike.
     fn is_meant(&self, key: &str) -> bool {
-        let Some(name) = self.target.file() else { return true };
-        let container = self.target.location.container_key(&name);
+        let is_of = |name: ObjectName| {
+            let container = self.target.location.container_key(&name);
+            key == container || containers_of(key).contains(&container)
+        };
         key.starts_with(&self.target.location.key(&self.target.stored_prefix()))
-            || key == container
-            || containers_of(key).contains(&container)
+            || look::names(self.target).into_iter().any(is_of)
     }
 
     async fn object(&self, object: &Object) -> Result<()> {

@@ -149,7 +149,9 @@ impl Destination {
         let single = matches!(places, [Place::Object { .. }]);
         let slash = path.as_os_str().as_bytes().ends_with(b"/");
         if path == Path::new("-") && !single {
-            return Err(Error::usage("standard output takes one object").hint("name one object, or use sidekey cat"));
+            return Err(
+                Error::usage("standard output takes one object").hint("name one object, or use sidekey cat")
+            );
         }
         Ok(match single && !slash && !path.is_dir() {
             true => Self::File(path.into()),
@@ -220,8 +222,7 @@ impl<'a> Getting<'a> {
                 let mut scope = Scope::below(&target.path);
                 scope.versions = self.options.which != Which::Current;
                 let mut listed = list(&target.location, &scope);
-                let entries =
-                    std::iter::from_fn(move || self.handle.block_on(listed.next()));
+                let entries = std::iter::from_fn(move || self.handle.block_on(listed.next()));
                 Box::new(entries.filter_map(move |entry| match entry {
                     Ok(entry) => self.item(target, *name, entry),
                     Err(error) => Some(Err(error)),
@@ -240,12 +241,16 @@ impl<'a> Getting<'a> {
         };
         let Some(object) = self.options.which.of(&pair).cloned() else {
             if pair.containers.is_empty() && !pair.incomplete {
-                self.skip(&location.show(&pair.name.container()), "has an envelope, but there is no container");
+                self.skip(
+                    &location.show(&pair.name.container()),
+                    "has an envelope, but there is no container",
+                );
             }
             return None;
         };
         let below = pair.name.segments().get(target.path.len()..).unwrap_or_default();
-        let segments: Vec<Vec<u8>> = name.map(<[u8]>::to_vec).into_iter().chain(below.iter().cloned()).collect();
+        let segments: Vec<Vec<u8>> =
+            name.map(<[u8]>::to_vec).into_iter().chain(below.iter().cloned()).collect();
         if let Some(why) = self.options.filter.leaves_out(&segments, pair.name.is_folder()) {
             self.skip(&object_name(location, &object), &why);
             return None;

@@ -9,7 +9,7 @@ use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::read;
-use crate::name::ObjectName;
+use crate::name::{ObjectName, containers_of, stored_folder};
 use crate::recipe::{self, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
@@ -141,10 +141,23 @@ pub(crate) async fn again(
     Ok(found)
 }
 
+/// The names whose pair a target may mean, the likelier first: as a file is called, and as its container or envelope is,
+/// which is what the shell completes.
+pub(crate) fn names(target: &Target) -> Vec<ObjectName> {
+    let Some(name) = target.file() else { return vec![] };
+    let stored = target.path.split_last().and_then(|(last, folders)| {
+        let folders: String = folders.iter().map(|folder| stored_folder(folder) + "/").collect();
+        Some(folders + std::str::from_utf8(last).ok()?)
+    });
+    let stored = stored.unwrap_or_default();
+    let containers = [stored.clone()].into_iter().chain(containers_of(&stored));
+    [name].into_iter().chain(containers.filter_map(|container| ObjectName::parse(&container))).collect()
+}
+
 /// The listings that make up a target: the object of that name and what is below the folder of that name.
 pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterator<Item = Listing<'a>> {
-    let object = target.file().map(|name| Scope::pair(&name));
-    let scopes = object.into_iter().chain([Scope::below(&target.path)]);
+    let pairs = names(target).into_iter().map(|name| Scope::pair(&name));
+    let scopes = pairs.chain([Scope::below(&target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
 }
 

@@ -173,12 +173,11 @@ impl Lister<'_> {
     /// The object of the target's name, then what is below the folder of that name. Where both are there and folders are
     /// not entered, the folder is one line.
     async fn list(&self, told: &mut Told<'_>) {
-        let mut is_object = false;
-        if let Some(name) = self.target.file() {
+        for name in look::names(self.target) {
             let scope = Scope::pair(&name).with_versions(self.options.versions);
             self.tell_all(&scope, true, told).await;
-            is_object = told.summary != LsSummary::default();
         }
+        let is_object = told.summary != LsSummary::default();
         let scope = Scope::below(&self.target.path)
             .with_one_level(!self.options.recursive)
             .with_versions(self.options.versions);

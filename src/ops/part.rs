@@ -165,7 +165,8 @@ impl<'a> Part<'a> {
             sections: done.sections,
             sha256: hex(&done.digest.clone().finalize()),
         };
-        let json = serde_json::to_vec(&slot).map_err(|error| Error::input("cannot make JSON").because(error))?;
+        let json =
+            serde_json::to_vec(&slot).map_err(|error| Error::input("cannot make JSON").because(error))?;
         let mut bytes_of_slot = (json.len() as u64).to_le_bytes().to_vec();
         bytes_of_slot.extend_from_slice(&json);
         bytes_of_slot.extend_from_slice(&Sha256::digest(&json));
@@ -228,7 +229,8 @@ impl<'a> Part<'a> {
     fn read_slot(&self, at: u64) -> Option<Slot> {
         let mut len = [0; 8];
         self.file.read_exact_at(&mut len, at).ok()?;
-        let len = usize::try_from(u64::from_le_bytes(len)).ok().filter(|len| *len > 0 && *len <= SLOT - 40)?;
+        let len =
+            usize::try_from(u64::from_le_bytes(len)).ok().filter(|len| *len > 0 && *len <= SLOT - 40)?;
         let mut bytes = vec![0; len + 32];
         self.file.read_exact_at(&mut bytes, at + 8).ok()?;
         let (json, sum) = bytes.split_at(len);
@@ -278,7 +280,9 @@ impl Drop for Part<'_> {
 pub(crate) fn remove(target: &Path) -> Result<()> {
     let Some(path) = part_path(target) else { return Ok(()) };
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove", &path),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot remove", &path)
+        }
         _ => Ok(()),
     }
 }

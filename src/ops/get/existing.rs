@@ -17,11 +17,7 @@ use crate::{IoContext as _, Result};
 ///
 /// # Errors
 /// What reading the file fails with.
-pub(super) fn same(
-    target: &Path,
-    end: &End,
-    metadata: Option<&Metadata>,
-) -> Result<Option<&'static str>> {
+pub(super) fn same(target: &Path, end: &End, metadata: Option<&Metadata>) -> Result<Option<&'static str>> {
     let Ok(found) = target.symlink_metadata() else { return Ok(None) };
     if !found.is_file() || found.len() != end.total {
         return Ok(None);

@@ -94,8 +94,7 @@ impl Getting<'_> {
         }
         self.tree.make_parents(target)?;
         let opened = Opened { opener, reader, shown };
-        let _alone =
-            (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let _alone = (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.options.resume {
             part::remove(target)?;
         } else if end.total >= LARGE
@@ -119,10 +118,7 @@ impl Getting<'_> {
         let mut out = self.output(target, metadata)?;
         let mut written = Written::new(&mut out, target);
         let source = Watched { inner: opened.reader, observer: self.observer };
-        opened
-            .opener
-            .copy(source, &mut written, Some(end), threads)
-            .map_err(|error| written.blame(error))?;
+        opened.opener.copy(source, &mut written, Some(end), threads).map_err(|error| written.blame(error))?;
         self.publish(out, metadata)
     }
 
@@ -190,7 +186,8 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(start)).context("cannot read", &shown)?;
         let source = Watched { inner: reader, observer: self.observer };
         let file = part.file().try_clone().context("cannot write", part.path())?;
-        let copied = opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
+        let copied =
+            opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
         if let Err(error) = copied {
             // Bad bytes do not get better: nothing is worth going on with.
             if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Conflict) {
@@ -216,8 +213,7 @@ impl Getting<'_> {
         let mut file = self.output(target, metadata.as_ref())?;
         let mut source = std::io::BufReader::with_capacity(64 << 10, reader);
         let mut written = Written::new(&mut file, target);
-        let saved =
-            opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
+        let saved = opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
         self.observer.event(Event::Bytes(len));
         self.compare_name(item, saved.metadata.as_ref(), &shown)?;
         let file_type = file_type(item, saved.metadata.as_ref())?;
@@ -260,8 +256,10 @@ impl Getting<'_> {
 fn file_type(item: &Item<'_>, metadata: Option<&Metadata>) -> Result<FileType> {
     let file_type = metadata.map_or(FileType::File, |metadata| metadata.file_type);
     match item.name.is_folder() && file_type != FileType::Dir {
-        true => Err(Error::integrity(format!("is called like the metadata of a folder, but is of a {file_type}"))
-            .hint("somebody renamed it")),
+        true => {
+            Err(Error::integrity(format!("is called like the metadata of a folder, but is of a {file_type}"))
+                .hint("somebody renamed it"))
+        }
         false => Ok(file_type),
     }
 }
