@@ -14,6 +14,7 @@ mod passphrase;
 mod report;
 mod work;
 
+mod audit;
 mod cat;
 mod completions;
 mod decrypt;
@@ -21,11 +22,13 @@ mod encrypt;
 mod get;
 mod inspect;
 mod keygen;
+mod ls;
 mod man;
 mod passwd;
 mod pubkey;
 mod remote;
 mod rewrap;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -60,6 +63,9 @@ commands! {
     Inspect => inspect,
     Get => get,
     Cat => cat,
+    Ls => ls,
+    Verify => verify,
+    Audit => audit,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

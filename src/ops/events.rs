@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ops::audit::Audited;
+use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
 
 /// Something that happened to one file.
@@ -83,6 +85,10 @@ pub enum Event<'a> {
     },
     /// It was not done.
     Failed(&'a Error),
+    /// An object was verified.
+    Verified(&'a Checked),
+    /// A version of an envelope was found that a key still opens, or that could not be judged.
+    Audited(&'a Audited),
 }
 
 /// Is told of every event, from any thread.
@@ -157,7 +163,7 @@ impl Observer for Counting<'_> {
                 }
                 (&self.failed, 1)
             }
-            Event::Warning { .. } | Event::Resumed { .. } | Event::Lost { .. } => (&self.bytes, 0),
+            _ => (&self.bytes, 0),
         };
         counter.fetch_add(by, Ordering::Relaxed);
         self.next.event(event);

@@ -1,6 +1,7 @@
 //! The operations of the command line as plain functions: options in, report out; nothing here prints.
 
 pub mod atomic;
+pub mod audit;
 pub mod cat;
 pub mod decrypt;
 pub mod encrypt;
@@ -8,8 +9,8 @@ pub mod events;
 pub mod filter;
 pub mod get;
 pub mod inspect;
-mod lookup;
 mod look;
+mod lookup;
 pub mod ls;
 pub mod pair_files;
 mod parallel;
@@ -20,4 +21,5 @@ mod restore;
 pub mod rewrap;
 mod runtime;
 mod source;
+pub mod verify;
 pub mod walk;
