@@ -9,6 +9,7 @@ use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::recipe::{Named, PasswordReading};
 use sidekey::{Error, Result};
 
+use super::config;
 use super::report::{Progress, Report};
 
 /// How many threads work unless the user says otherwise.
@@ -23,10 +24,10 @@ pub(crate) fn parse_jobs(text: &str) -> Result<usize, String> {
     jobs.ok_or_else(|| format!("is not a number from 1 to {JOBS_LIMIT}"))
 }
 
-/// The number of threads to work with.
+/// The number of threads to work with: what was typed, else what is configured.
 pub(crate) fn jobs(asked: Option<usize>) -> usize {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    asked.unwrap_or(available.min(MOST_JOBS))
+    let available = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_JOBS);
+    asked.or_else(|| config::current().get(&config::JOBS, None)).unwrap_or_else(available)
 }
 
 /// The one reading of the clock.
@@ -83,6 +84,8 @@ pub(crate) struct Watcher<'a> {
     progress: Progress,
     /// What is done to each file, in the past: "encrypted".
     done: &'static str,
+    /// What the number of bytes counts.
+    bytes: &'static str,
 }
 
 #[derive(Serialize)]
@@ -110,7 +113,12 @@ struct Totals<'a> {
 
 impl<'a> Watcher<'a> {
     pub(crate) fn new(report: &'a Report, total: Option<u64>, done: &'static str) -> Self {
-        Self { report, progress: report.progress(total), done }
+        Self { report, progress: report.progress(total), done, bytes: "bytes read" }
+    }
+
+    /// The same for a run that only tells: `would` is what it would do to each file.
+    pub(crate) fn dry_run(report: &'a Report, would: &'static str) -> Self {
+        Self { bytes: "bytes", ..Self::new(report, None, would) }
     }
 
     /// Ends with one line for people, or one JSON object.
@@ -123,7 +131,7 @@ impl<'a> Watcher<'a> {
             failed: summary.failed,
             bytes: summary.bytes,
         };
-        let mut text = format!("{} {}, {} bytes read", self.done, files(summary.done), summary.bytes);
+        let mut text = format!("{} {}, {} {}", self.done, files(summary.done), summary.bytes, self.bytes);
         for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
