@@ -26,6 +26,7 @@ mod ls;
 mod man;
 mod passwd;
 mod pubkey;
+mod put;
 mod remote;
 mod rewrap;
 mod verify;
@@ -61,6 +62,7 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Put => put,
     Get => get,
     Cat => cat,
     Ls => ls,
