@@ -11,11 +11,13 @@ pub(crate) mod guard;
 mod identity;
 mod location;
 mod passphrase;
+mod prompt;
 mod report;
 mod work;
 
 mod audit;
 mod cat;
+mod clean;
 mod completions;
 mod decrypt;
 mod encrypt;
@@ -70,6 +72,7 @@ commands! {
     Rm => rm,
     Verify => verify,
     Audit => audit,
+    Clean => clean,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod audit;
 pub mod cat;
+pub mod clean;
 pub mod decrypt;
 pub mod encrypt;
 pub mod events;

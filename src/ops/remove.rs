@@ -52,7 +52,9 @@ pub struct RemoveSummary {
     pub versions: u64,
     /// Versions of envelopes that were deleted.
     pub envelopes: u64,
-    /// Versions of envelopes that were left, for `clean` or because something may need them.
+    /// Objects that were younger than a week, so that their envelopes were left for `clean`.
+    pub young: u64,
+    /// Other versions of envelopes that were left: something else may need them.
     pub kept: u64,
     /// What was rightly left alone.
     pub skipped: u64,
@@ -66,11 +68,7 @@ pub struct RemoveSummary {
 /// # Errors
 /// `NotFound` when nothing is at one of them; `Usage` for a folder without [`RemoveOptions::recursive`], and for a name
 /// of both an object and a folder; what the store says when it cannot be asked for its time. Nothing was removed then.
-pub fn remove(
-    sources: &[Source],
-    options: &RemoveOptions,
-    observer: &dyn Observer,
-) -> Result<RemoveSummary> {
+pub fn remove(sources: &[Source], options: &RemoveOptions, observer: &dyn Observer) -> Result<RemoveSummary> {
     let runtime = runtime::start()?;
     let handle = runtime.handle();
     let run = Removing { options, observer, counts: Counts::default() };
@@ -113,6 +111,7 @@ struct Counts {
     hidden: AtomicU64,
     versions: AtomicU64,
     envelopes: AtomicU64,
+    young: AtomicU64,
     kept: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
@@ -126,6 +125,7 @@ impl Counts {
             hidden: load(&self.hidden),
             versions: load(&self.versions),
             envelopes: load(&self.envelopes),
+            young: load(&self.young),
             kept: load(&self.kept),
             skipped: load(&self.skipped),
             failed: load(&self.failed),
@@ -178,7 +178,12 @@ impl<'a> Removing<'a> {
     }
 
     /// What to do about one entry of a listing; nothing when the observer was told already.
-    fn item<'s>(&self, target: &'s Target, source: &Source, entry: Result<Entry>) -> Option<Result<Item<'s>>> {
+    fn item<'s>(
+        &self,
+        target: &'s Target,
+        source: &Source,
+        entry: Result<Entry>,
+    ) -> Option<Result<Item<'s>>> {
         let location = &target.location;
         let pair = match entry {
             Ok(Entry::Pair(pair)) => pair,
@@ -242,13 +247,15 @@ impl<'a> Removing<'a> {
         add(if removed.hidden { &counts.hidden } else { &counts.removed }, 1);
         add(&counts.versions, removed.containers.len());
         add(&counts.envelopes, removed.envelopes.len());
+        add(&counts.young, usize::from(removed.young));
         add(&counts.kept, removed.kept.len());
         self.observer.event(match self.options.dry_run {
             true => Event::WouldRemove { object, removed },
             false => Event::Removed { object, removed },
         });
         for kept in removed.kept.iter().filter(|kept| kept.why == WhyKept::Failed) {
-            let message = format!("its envelope {} could not be deleted; sidekey clean tries again", kept.id.stored);
+            let message =
+                format!("its envelope {} could not be deleted; sidekey clean tries again", kept.id.stored);
             self.observer.event(Event::Warning { path: Path::new(object), message: &message });
         }
     }
