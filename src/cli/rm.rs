@@ -173,7 +173,8 @@ impl Removing<'_> {
             ));
         }
         if kept > 0 {
-            self.report.note(format_args!("left {}: something else may need it", work::count(kept, "envelope")));
+            self.report
+                .note(format_args!("left {}: something else may need it", work::count(kept, "envelope")));
         }
     }
 }
