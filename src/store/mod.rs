@@ -10,6 +10,7 @@
 //! threads of their own.
 
 pub mod local;
+pub mod faulty;
 pub mod memory;
 
 use std::collections::BTreeMap;
