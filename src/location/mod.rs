@@ -2,6 +2,8 @@
 //!
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
+pub mod drive;
+
 use std::sync::Arc;
 
 use crate::name::ObjectName;

@@ -1,0 +1,586 @@
+//! Stores a pair.
+
+use std::fmt;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+
+use super::fetch;
+use crate::format::HEADER_LEN;
+use crate::format::envelope::MAX_BYTES;
+use crate::location::Location;
+use crate::name::envelope_name;
+use crate::pair::{
+    IfExists, LATEST, LocatedPut, LocatedPutOutcome as Outcome, LocatedPutReply as Reply,
+    LocatedPutStep as Step,
+};
+use crate::store::{Capabilities, DATA_ID_INFO, Info, OnlyIf, PutOptions, Store, Upload, Written};
+use crate::{DataId, Error, ErrorKind, Result};
+
+/// A part where parts go out side by side.
+const PARALLEL_PART: u64 = 8 << 20;
+/// A part where they go out one after the other: it stays in the processor's cache.
+const SERIAL_PART: u64 = 1 << 20;
+/// A part of what has no known length: 10,000 of them are 156 GiB.
+const UNKNOWN_PART: u64 = 16 << 20;
+/// How many bytes of parts are under way at the most.
+const IN_FLIGHT: u64 = 32 << 20;
+
+/// A pair to store.
+#[derive(Debug)]
+pub struct PutRequest<'a> {
+    /// The stored name of the container, relative to the location.
+    pub stored: &'a str,
+    /// The container's data id.
+    pub data_id: DataId,
+    /// The text of its envelope.
+    pub envelope: Bytes,
+    /// The container.
+    pub content: Content<'a>,
+    /// What becomes of a container that has the name already.
+    pub if_exists: IfExists,
+}
+
+/// The bytes of a container.
+pub enum Content<'a> {
+    /// All of them.
+    Whole(Bytes),
+    /// As they are made.
+    Parts {
+        /// How many there are in all, where it is known.
+        size: Option<u64>,
+        /// Makes them.
+        source: &'a mut dyn PartSource,
+    },
+}
+
+impl fmt::Debug for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({})", bytes.len()),
+            Self::Parts { size, .. } => write!(f, "Parts({size:?})"),
+        }
+    }
+}
+
+/// Makes a container in parts, each once.
+#[async_trait]
+pub trait PartSource: Send {
+    /// The next part: exactly `len` bytes, but for the last; nothing at the end.
+    ///
+    /// # Errors
+    /// Whatever ends the upload: the container then never gets its name.
+    async fn next(&mut self, len: usize) -> Result<Option<Bytes>>;
+}
+
+/// How a put ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The pair is there, and durable.
+    Stored(Written),
+    /// A container has the name already, and was to stay.
+    Exists,
+}
+
+/// Stores a pair: the envelope first, the container when that is confirmed. Nothing is ever deleted.
+///
+/// # Errors
+/// `Conflict` when something has one of the names that is not ours to replace; `Input` when the container is larger than
+/// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
+/// else what the store or the source fails with, and no container was stored.
+pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    let in_parts = matches!(request.content, Content::Parts { .. });
+    let mut machine = LocatedPut::new(request.if_exists, in_parts);
+    let mut put = Putting::new(location, request).await?;
+    loop {
+        let reply = match machine.step() {
+            Step::Look => put.look().await,
+            Step::CreateEnvelope => put.create_envelope().await,
+            Step::ReadEnvelope => put.read_envelope().await,
+            Step::SendParts => put.send_parts().await,
+            Step::ConfirmEnvelope => put.confirm_envelope().await,
+            Step::WriteContainer { replace } => put.write_container(replace).await,
+            Step::FindContainer => put.find_container().await,
+            Step::Finished(outcome) => return put.finish(outcome).await,
+        };
+        let reply = put.note(reply);
+        machine.reply(reply);
+    }
+}
+
+/// What the steps of a put need to know of each other.
+struct Putting<'l, 'r> {
+    location: &'l Location,
+    request: PutRequest<'r>,
+    store: &'l dyn Store,
+    capabilities: Capabilities,
+    container: String,
+    envelope: String,
+    /// When the envelope was about to be written.
+    began: Instant,
+    /// The first bytes of the container, and how many it has.
+    head: Bytes,
+    size: u64,
+    /// A container in so many parts that lacks only its name.
+    upload: Option<(Box<dyn Upload>, u32)>,
+    written: Option<Written>,
+    error: Option<Error>,
+}
+
+impl<'l, 'r> Putting<'l, 'r> {
+    async fn new(location: &'l Location, request: PutRequest<'r>) -> Result<Self> {
+        let envelope = envelope_name(request.stored, Some(&request.data_id)).ok_or_else(|| {
+            Error::usage("a container's name ends in .enc").about(location.show(request.stored))
+        })?;
+        let (head, size) = match &request.content {
+            Content::Whole(bytes) => (head_of(bytes), bytes.len() as u64),
+            Content::Parts { .. } => (Bytes::new(), 0),
+        };
+        Ok(Self {
+            location,
+            store: location.store(),
+            capabilities: location.store().capabilities().await?,
+            container: location.key(request.stored),
+            envelope: location.key(&envelope),
+            request,
+            began: Instant::now(),
+            head,
+            size,
+            upload: None,
+            written: None,
+            error: None,
+        })
+    }
+
+    async fn look(&mut self) -> Result<Reply> {
+        match fetch::start(self.store, &self.container, None, fetch::TELLING).await {
+            Ok((_, start)) if fetch::is_container(&start) => Ok(Reply::Exists),
+            Ok(_) => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
+                .about(self.store.show(&self.container))
+                .hint("move it away, or store under another name")),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => Ok(Reply::Absent),
+                // Who may only write cannot look; then nothing may be lost by writing.
+                ErrorKind::Permission if self.may_write_unseen() => Ok(Reply::Absent),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn may_write_unseen(&self) -> bool {
+        match self.request.if_exists {
+            IfExists::Replace => self.capabilities.versions,
+            IfExists::Skip | IfExists::Fail => self.capabilities.create_new,
+        }
+    }
+
+    async fn create_envelope(&mut self) -> Result<Reply> {
+        let would_replace = !self.capabilities.create_new && !self.capabilities.versions;
+        if would_replace && is_there(self.store, &self.envelope).await? {
+            return Ok(Reply::Exists);
+        }
+        self.began = Instant::now();
+        let options = PutOptions {
+            only_if: OnlyIf::Absent,
+            size: Some(self.request.envelope.len() as u64),
+            ..PutOptions::default()
+        };
+        match self.store.put(&self.envelope, self.request.envelope.clone(), &options).await {
+            Ok(_) => Ok(Reply::Done),
+            Err(error) => self.unless_unknown(error),
+        }
+    }
+
+    async fn read_envelope(&mut self) -> Result<Reply> {
+        let (_, bytes) = fetch::start(self.store, &self.envelope, None, MAX_BYTES + 1).await?;
+        match bytes == self.request.envelope {
+            true => {
+                self.error = None;
+                Ok(Reply::Done)
+            }
+            false => Err(Error::conflict(
+                "is there and is not the envelope that belongs there; nothing was stored",
+            )
+            .about(self.store.show(&self.envelope))
+            .hint("move it away, and run the same again")),
+        }
+    }
+
+    /// Sends all parts but the name. What turns out to be one part is kept, to be sent whole.
+    async fn send_parts(&mut self) -> Result<Reply> {
+        let taken = std::mem::replace(&mut self.request.content, Content::Whole(Bytes::new()));
+        let Content::Parts { size, source } = taken else { return Ok(Reply::Failed) };
+        let len = part_len(&self.capabilities, size).map_err(|error| error.about(self.shown()))?;
+        let first = source.next(len).await?.unwrap_or_default();
+        self.head = head_of(&first);
+        let second = match first.len() < len {
+            true => None,
+            false => source.next(len).await?,
+        };
+        let Some(second) = second else {
+            self.size = first.len() as u64;
+            self.request.content = Content::Whole(first);
+            return Ok(Reply::Done);
+        };
+        let options = PutOptions { size, ..self.options(self.request.if_exists == IfExists::Replace) };
+        let upload = self.store.upload(&self.container, &options).await?;
+        match self.send(upload.as_ref(), [first, second], source, len).await {
+            Ok(parts) => {
+                self.upload = Some((upload, parts));
+                Ok(Reply::Done)
+            }
+            Err(error) => {
+                // What is left of it is found by `clean`.
+                let _ = upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends what was read already and what is left, several parts at a time where the store takes them.
+    async fn send(
+        &mut self,
+        upload: &dyn Upload,
+        read: [Bytes; 2],
+        source: &mut dyn PartSource,
+        len: usize,
+    ) -> Result<u32> {
+        let most = self.capabilities.max_parts;
+        let too_many = || {
+            Error::input(format!("is longer than {most} parts of {len} bytes, the most that the store takes"))
+                .about(self.store.show(&self.container))
+                .hint("give its length before, so that longer parts are chosen, or split it")
+        };
+        let (mut parts, mut size, mut ended) = (0u32, 0u64, false);
+        let bodies = stream::iter(read.map(Ok)).chain(rest(source, len)).map(|body| {
+            let body = body?;
+            if ended {
+                return Err(Error::usage("a part of a container is shorter than it was to be"));
+            }
+            ended = body.len() != len;
+            size += body.len() as u64;
+            parts += 1;
+            if parts > most { Err(too_many()) } else { Ok((parts, body)) }
+        });
+        let at_once = match self.capabilities.parallel_parts {
+            true => usize::try_from(IN_FLIGHT / len as u64)
+                .unwrap_or(1)
+                .clamp(1, self.capabilities.concurrency.max(1)),
+            false => 1,
+        };
+        bodies
+            .map_ok(|(number, body)| upload.part(number, body))
+            .try_buffer_unordered(at_once)
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        self.size = size;
+        Ok(parts)
+    }
+
+    async fn confirm_envelope(&mut self) -> Result<Reply> {
+        let gone = |what: &str| {
+            Error::conflict(format!("{what} before its container was there; the container was not stored"))
+                .about(self.store.show(&self.envelope))
+                .hint("run the same again: it starts with a new file key")
+        };
+        if self.began.elapsed() >= LATEST {
+            return Err(gone("was written more than 21 days"));
+        }
+        match self.store.stat(&self.envelope, None).await {
+            Ok(_) => Ok(Reply::Done),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(gone("was deleted")),
+            // Who may only write is trusted to have written.
+            Err(error) if error.kind() == ErrorKind::Permission => Ok(Reply::Done),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write_container(&mut self, replace: bool) -> Result<Reply> {
+        if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
+            return Ok(Reply::Exists);
+        }
+        let written = match (&self.upload, &self.request.content) {
+            (Some((upload, parts)), _) => upload.complete(*parts).await,
+            (None, Content::Whole(bytes)) => {
+                let options = PutOptions { size: Some(self.size), ..self.options(replace) };
+                self.store.put(&self.container, bytes.clone(), &options).await
+            }
+            (None, Content::Parts { .. }) => return Ok(Reply::Failed),
+        };
+        match written {
+            Ok(written) => {
+                self.written = Some(written);
+                Ok(Reply::Done)
+            }
+            Err(error) => self.unless_unknown(error),
+        }
+    }
+
+    /// Looks for what was sent, and once more after the name was asked for again.
+    async fn find_container(&mut self) -> Result<Reply> {
+        if let Some(found) = self.found().await? {
+            self.written = Some(found);
+            return Ok(Reply::Done);
+        }
+        let Some((upload, parts)) = &self.upload else { return Ok(Reply::Unknown) };
+        self.written = match upload.complete(*parts).await {
+            Ok(written) => Some(written),
+            Err(_) => self.found().await?,
+        };
+        Ok(if self.written.is_some() { Reply::Done } else { Reply::Unknown })
+    }
+
+    /// The version that has the length and the header of what was sent: no other container has that header.
+    async fn found(&mut self) -> Result<Option<Written>> {
+        for object in fetch::versions(self.store, &self.container).await? {
+            if object.marker || object.size != self.size {
+                continue;
+            }
+            match fetch::start(self.store, &self.container, Some(&object.version), HEADER_LEN).await {
+                Ok((_, start)) if start == self.head => return Ok(Some(Written { version: object.version })),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn finish(self, outcome: Outcome) -> Result<Stored> {
+        if let (Some((upload, _)), Outcome::Exists | Outcome::Failed) = (&self.upload, outcome) {
+            let _ = upload.abort().await;
+        }
+        let error = |kind, message: &str| {
+            self.error
+                .unwrap_or_else(|| Error::new(kind, message))
+                .about(self.location.show(self.request.stored))
+        };
+        match (outcome, self.written) {
+            (Outcome::Stored, Some(written)) => Ok(Stored::Stored(written)),
+            (Outcome::Exists, _) => Ok(Stored::Exists),
+            (Outcome::Failed, _) => Err(error(ErrorKind::Transient, "was not stored")),
+            (Outcome::Unknown | Outcome::Stored, _) => {
+                Err(error(ErrorKind::Unsure, "may have been stored, or may still be")
+                    .hint("run the same again: to store it twice does no harm"))
+            }
+        }
+    }
+
+    /// Keeps the error that a step ended with, and replies for it.
+    fn note(&mut self, reply: Result<Reply>) -> Reply {
+        reply.unwrap_or_else(|error| {
+            self.error.get_or_insert(error);
+            Reply::Failed
+        })
+    }
+
+    /// The reply for a write that ended with an error: what may have been done is not said to have failed.
+    fn unless_unknown(&mut self, error: Error) -> Result<Reply> {
+        match error.kind() {
+            ErrorKind::Conflict => Ok(Reply::Exists),
+            ErrorKind::Unsure => {
+                self.error.get_or_insert(error);
+                Ok(Reply::Unknown)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn options(&self, replace: bool) -> PutOptions {
+        PutOptions {
+            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
+            info: Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]),
+            size: None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.store.show(&self.container)
+    }
+}
+
+async fn is_there(store: &dyn Store, key: &str) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn head_of(bytes: &Bytes) -> Bytes {
+    bytes.slice(..bytes.len().min(HEADER_LEN))
+}
+
+fn rest(source: &mut dyn PartSource, len: usize) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::try_unfold(
+        source,
+        move |source| async move { Ok(source.next(len).await?.map(|body| (body, source))) },
+    )
+}
+
+/// The length of all parts but the last.
+fn part_len(capabilities: &Capabilities, size: Option<u64>) -> Result<usize> {
+    let most = u64::from(capabilities.max_parts.max(1));
+    let usual = match capabilities.parallel_parts {
+        true => PARALLEL_PART,
+        false => SERIAL_PART,
+    };
+    let usual = match size {
+        None if usual.saturating_mul(most) < UNKNOWN_PART.saturating_mul(10_000) => UNKNOWN_PART,
+        _ => usual,
+    };
+    let needed = size.unwrap_or(0).div_ceil(most).next_multiple_of(SERIAL_PART);
+    let len = usual.max(needed).max(capabilities.min_part).min(capabilities.max_part);
+    if size.is_some_and(|size| len.saturating_mul(most) < size) {
+        return Err(Error::input(format!(
+            "is longer than {most} parts of {len} bytes, the most that the store takes"
+        ))
+        .hint("split it"));
+    }
+    usize::try_from(len).map_err(|_| Error::input("needs parts that do not fit into memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::format::Header;
+    use crate::store::memory::{Features, MemoryStore, State};
+
+    struct Bytewise(Vec<u8>);
+
+    #[async_trait]
+    impl PartSource for Bytewise {
+        async fn next(&mut self, len: usize) -> Result<Option<Bytes>> {
+            let rest = self.0.split_off(self.0.len().min(len));
+            let part = std::mem::replace(&mut self.0, rest);
+            Ok((!part.is_empty()).then(|| part.into()))
+        }
+    }
+
+    const ID: DataId = DataId([7; 16]);
+    const VERSIONS: Features = Features { versions: true, conditions: true };
+
+    fn container(len: usize) -> Vec<u8> {
+        let mut bytes = Header::new(16, 0, ID).unwrap().to_bytes().to_vec();
+        bytes.extend((0..len).map(|at| (at % 251) as u8));
+        bytes
+    }
+
+    fn request(content: Content<'_>, if_exists: IfExists) -> PutRequest<'_> {
+        PutRequest {
+            stored: "d/x.enc",
+            data_id: ID,
+            envelope: Bytes::from_static(b"envelope"),
+            content,
+            if_exists,
+        }
+    }
+
+    fn run(store: &MemoryStore, request: PutRequest<'_>) -> Result<Stored> {
+        let location = Location::new(Arc::new(store.clone()), "p").unwrap();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(put(&location, request))
+    }
+
+    fn whole(store: &MemoryStore, if_exists: IfExists) -> Result<Stored> {
+        run(store, request(Content::Whole(container(9).into()), if_exists))
+    }
+
+    fn keys(state: &State) -> Vec<String> {
+        let object = |listed| match listed {
+            crate::store::Listed::Object(object) => object.key,
+            crate::store::Listed::Folder(folder) => folder,
+        };
+        state.list(&crate::store::ListOptions::default()).into_iter().map(object).collect()
+    }
+
+    #[test]
+    fn a_put_can_be_given_to_another_thread() {
+        fn is_send<T: Send>(_: &T) {}
+        let location = Location::new(Arc::new(MemoryStore::new(VERSIONS)), "").unwrap();
+        is_send(&put(&location, request(Content::Whole(Bytes::new()), IfExists::Replace)));
+    }
+
+    #[test]
+    fn a_pair_is_stored_under_both_names() {
+        let store = MemoryStore::new(VERSIONS);
+        assert!(matches!(whole(&store, IfExists::Fail), Ok(Stored::Stored(_))));
+        assert_eq!(keys(&store.state()), ["p/d/x.0707070707070707.key.enc", "p/d/x.enc"]);
+        let (object, bytes) = store.state().get("p/d/x.enc", None).unwrap();
+        assert_eq!(bytes, container(9));
+        assert_eq!(object.info.unwrap()[DATA_ID_INFO], ID.to_string());
+    }
+
+    #[test]
+    fn parts_become_one_object_whatever_their_number() {
+        let most = SERIAL_PART as usize * 16;
+        for (size, len) in [(None, 0), (None, 5), (None, most), (None, most + 1), (Some(3 << 23), 3 << 23)] {
+            let store = MemoryStore::new(VERSIONS);
+            let mut source = Bytewise(container(len));
+            let size = size.map(|size: u64| size + 64);
+            let stored =
+                run(&store, request(Content::Parts { size, source: &mut source }, IfExists::Replace));
+            assert!(matches!(stored, Ok(Stored::Stored(_))), "{stored:?}");
+            assert!(store.state().get("p/d/x.enc", None).unwrap().1 == container(len), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_stays_when_it_is_to_stay() {
+        for conditions in [false, true] {
+            let store = MemoryStore::new(Features { versions: true, conditions });
+            store.state().put("p/d/x.enc", container(1).into(), &OnlyIf::Always, &Info::new()).unwrap();
+            for if_exists in [IfExists::Skip, IfExists::Fail] {
+                assert_eq!(whole(&store, if_exists).unwrap(), Stored::Exists);
+            }
+            assert_eq!(keys(&store.state()), ["p/d/x.enc"]);
+        }
+    }
+
+    #[test]
+    fn what_is_foreign_is_never_replaced() {
+        for features in [VERSIONS, Features { versions: false, conditions: false }] {
+            for (name, says) in
+                [("x.enc", "not a container"), ("x.0707070707070707.key.enc", "not the envelope")]
+            {
+                let store = MemoryStore::new(features);
+                let key = format!("p/d/{name}");
+                store
+                    .state()
+                    .put(&key, Bytes::from_static(b"theirs"), &OnlyIf::Always, &Info::new())
+                    .unwrap();
+                let error = whole(&store, IfExists::Replace).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Conflict);
+                assert!(error.to_string().contains(says), "{error}");
+                assert_eq!(keys(&store.state()), [key]);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_long_enough_for_their_number() {
+        let capabilities = |max_part, max_parts, parallel_parts| Capabilities {
+            versions: true,
+            create_new: true,
+            replace_if: true,
+            delete_if: true,
+            info: true,
+            info_in_list: true,
+            parallel_parts,
+            min_part: 5 << 20,
+            max_part,
+            max_parts,
+            concurrency: 4,
+        };
+        let service = capabilities(5 << 30, 10_000, true);
+        assert_eq!(part_len(&service, None).unwrap(), 16 << 20);
+        assert_eq!(part_len(&service, Some(1)).unwrap(), 8 << 20);
+        assert_eq!(part_len(&service, Some(1 << 40)).unwrap(), 105 << 20);
+        assert_eq!(part_len(&capabilities(1 << 30, u32::MAX, false), None).unwrap(), 5 << 20);
+        let error = part_len(&capabilities(8 << 20, 10, true), Some(81 << 20)).unwrap_err();
+        assert!(error.to_string().contains("10 parts of 8388608 bytes"), "{error}");
+    }
+}
