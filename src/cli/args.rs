@@ -2,12 +2,15 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, CommandFactory as _, Parser as _};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _};
 use sidekey::{Error, IoContext as _, Result};
 
 use super::Command;
+use super::config::{SETTINGS, Typed as TypedSettings};
 use super::report::Settings;
 
 /// encrypts backups on this machine, and moves them to a new key pair by rewriting only their small key files.
@@ -34,7 +37,7 @@ struct Typed {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
     /// print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
@@ -53,20 +56,54 @@ struct Global {
     /// print more about what is done
     #[arg(short, long, global = true, help_heading = "Options of every command")]
     verbose: bool,
+    /// read the configuration from FILE instead of ~/.config/sidekey/config.toml
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Options of every command")]
+    config: Option<PathBuf>,
+    /// print every setting, its value and where that came from, and do nothing else
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    explain_config: bool,
     /// print help
     #[arg(short, long, global = true, action = ArgAction::Help, help_heading = "Options of every command")]
     help: Option<bool>,
 }
 
-/// The settings and the command of a command line; nothing when it only asked for help or the version, which are then
-/// printed.
+/// What a command line says.
+pub(super) struct Line {
+    pub(super) settings: Settings,
+    /// The configuration file that it names.
+    pub(super) config: Option<PathBuf>,
+    pub(super) wanted: Wanted,
+}
+
+/// What is to be done.
+pub(super) enum Wanted {
+    Run(Command),
+    /// Explain the configuration; the settings that were typed.
+    Explain(TypedSettings),
+}
+
+/// What a command line says; nothing when it only asked for help or the version, which are then printed.
 ///
 /// # Errors
 /// `Usage`, with a hint.
-pub(super) fn parse(typed: &[OsString]) -> Result<Option<(Settings, Command)>> {
-    match Typed::try_parse_from(typed) {
-        Ok(Typed { global: Global { json, quiet, verbose, .. }, command, .. }) => {
-            Ok(Some((Settings { json, quiet, verbose }, command)))
+pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
+    let parsed = Typed::command().try_get_matches_from(typed).and_then(|matches| {
+        let parsed = Typed::from_arg_matches(&matches)?;
+        Ok((parsed, typed_settings(&matches)))
+    });
+    match parsed {
+        Ok((Typed { global, command, .. }, settings)) => {
+            let Global { json, quiet, verbose, config, explain_config, .. } = global;
+            let wanted = match command {
+                _ if explain_config => Wanted::Explain(settings),
+                Some(command) => Wanted::Run(command),
+                None => {
+                    return Err(
+                        Error::usage("a command is missing").hint("sidekey --help shows what there is")
+                    );
+                }
+            };
+            Ok(Some(Line { settings: Settings { json, quiet, verbose }, config, wanted }))
         }
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
@@ -76,6 +113,25 @@ pub(super) fn parse(typed: &[OsString]) -> Result<Option<(Settings, Command)>> {
             _ => Err(in_our_words(&error, typed)),
         },
     }
+}
+
+/// The settings that stand on the command line, of the command and its subcommands.
+fn typed_settings(matches: &ArgMatches) -> TypedSettings {
+    let mut found = TypedSettings::new();
+    let mut level = Some(matches);
+    while let Some(matches) = level {
+        for setting in SETTINGS {
+            let id = setting.key.replace('-', "_");
+            let typed = matches.try_contains_id(&id).is_ok_and(|known| known)
+                && matches.value_source(&id) == Some(ValueSource::CommandLine);
+            let value = matches.try_get_raw(&id).ok().flatten().and_then(|mut values| values.next());
+            if let Some(value) = value.filter(|_| typed) {
+                found.insert(setting.key, value.to_string_lossy().into_owned());
+            }
+        }
+        level = matches.subcommand().map(|(_, matches)| matches);
+    }
+    found
 }
 
 /// The whole command line as clap knows it, for completions and manual pages.

@@ -7,6 +7,7 @@ mod args;
 mod config;
 pub(crate) mod guard;
 mod identity;
+mod location;
 mod passphrase;
 mod report;
 mod work;
@@ -19,11 +20,14 @@ mod keygen;
 mod man;
 mod passwd;
 mod pubkey;
+mod remote;
 mod rewrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use self::args::{Line, Wanted};
+use self::config::Config;
 use self::report::Report;
 
 macro_rules! commands {
@@ -51,6 +55,7 @@ commands! {
     Decrypt => decrypt,
     Inspect => inspect,
     Rewrap => rewrap,
+    Remote => remote,
     Completions => completions,
     Man => man,
 }
@@ -59,9 +64,9 @@ commands! {
 pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
     let typed: Vec<_> = typed.collect();
     match args::parse(&typed) {
-        Ok(Some((settings, command))) => {
-            let report = Report::new(settings);
-            if let Err(error) = command.run(&report) {
+        Ok(Some(line)) => {
+            let report = Report::new(line.settings);
+            if let Err(error) = obey(line, &report) {
                 report.failure(&error);
             }
             report.exit_code()
@@ -73,6 +78,19 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
             let report = Report::new(report::Settings { json, ..Default::default() });
             report.failure(&error);
             report.exit_code()
+        }
+    }
+}
+
+fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
+    // The one command that makes the file.
+    let may_be_missing = matches!(line.wanted, Wanted::Run(Command::Remote(_)));
+    config::set(Config::load(line.config.as_deref(), may_be_missing)?);
+    match line.wanted {
+        Wanted::Run(command) => command.run(report),
+        Wanted::Explain(typed) => {
+            config::current().explain(&typed, report);
+            Ok(())
         }
     }
 }

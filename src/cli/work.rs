@@ -9,6 +9,7 @@ use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::recipe::{Named, PasswordReading};
 use sidekey::{Error, Result};
 
+use super::config;
 use super::report::{Progress, Report};
 
 /// How many threads work unless the user says otherwise.
@@ -23,10 +24,10 @@ pub(crate) fn parse_jobs(text: &str) -> Result<usize, String> {
     jobs.ok_or_else(|| format!("is not a number from 1 to {JOBS_LIMIT}"))
 }
 
-/// The number of threads to work with.
+/// The number of threads to work with: what was typed, else what is configured.
 pub(crate) fn jobs(asked: Option<usize>) -> usize {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    asked.unwrap_or(available.min(MOST_JOBS))
+    let available = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_JOBS);
+    asked.or_else(|| config::current().get(&config::JOBS, None)).unwrap_or_else(available)
 }
 
 /// The one reading of the clock.

@@ -3,6 +3,7 @@
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
 pub mod drive;
+pub mod argument;
 
 use std::sync::Arc;
 

@@ -127,7 +127,7 @@ impl Place {
             .args(args)
             .current_dir(self.root())
             .stdin(Stdio::null());
-        command.env_remove("SIDEKEY_PASSPHRASE").env_remove("SIDEKEY_NEW_PASSPHRASE");
+        alone(&mut command, self.root());
         command.env("PROGRAM", SIDEKEY);
         command
     }
@@ -352,7 +352,8 @@ pub(crate) fn path_of(bytes: &[u8]) -> &Path {
 pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "60", "script", "-q", "-e", "-c", line, "/dev/null"]);
-    command.env_remove("SIDEKEY_PASSPHRASE").env_remove("SIDEKEY_NEW_PASSPHRASE").env("PROGRAM", SIDEKEY);
+    alone(&mut command, place.root());
+    command.env("PROGRAM", SIDEKEY);
     // The shell that script(1) runs.
     command.env("SHELL", "/bin/sh");
     command.current_dir(place.0.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -376,6 +377,14 @@ pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)])
     }
     stdout.read_to_end(&mut shown).unwrap();
     (child.wait().unwrap().code(), String::from_utf8(shown).unwrap().replace('\r', ""))
+}
+
+/// Without anybody's passphrases and settings; the configuration is that of the place.
+fn alone(command: &mut Command, root: &Path) {
+    for name in ["PASSPHRASE", "NEW_PASSPHRASE", "CONFIG", "JOBS", "IF_EXISTS"] {
+        command.env_remove(format!("SIDEKEY_{name}"));
+    }
+    command.env("HOME", root).env("XDG_CONFIG_HOME", root.join(".config"));
 }
 
 /// A child that is killed when the test fails.

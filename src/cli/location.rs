@@ -1,0 +1,136 @@
+//! What was typed for a location, opened: the disk and the configuration are asked what it means.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sidekey::keys::PublicKey;
+use sidekey::location::Location;
+use sidekey::location::argument::{Argument, Target, split};
+use sidekey::store::local::LocalStore;
+use sidekey::{Error, ErrorKind, Result};
+
+use super::config::{self, JOBS, Remote, Setting};
+use super::identity::load_recipients;
+use super::report::Report;
+use super::work;
+
+/// A place in a location, and what is configured for it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) target: Target,
+    /// The remote by which it was named.
+    remote: Option<&'static Remote>,
+}
+
+impl Place {
+    /// Opens what is there.
+    ///
+    /// # Errors
+    /// `Usage` for what is no location; what opening the folder says.
+    pub(crate) fn open(typed: &OsStr) -> Result<Self> {
+        Self::find(typed, LocalStore::open)
+    }
+
+    /// The same, to write: the folder of a remote is made when it is not there. (Of a path that was typed, the part that
+    /// is not there is plain names.)
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub(crate) fn open_to_write(typed: &OsStr) -> Result<Self> {
+        Self::find(typed, LocalStore::create)
+    }
+
+    fn find(typed: &OsStr, open: impl Fn(&Path) -> Result<LocalStore>) -> Result<Self> {
+        let at = |root: &Path, path: &[u8]| Target::new(Location::new(Arc::new(open(root)?), "")?, path);
+        match Argument::parse(typed)? {
+            Argument::Local(path) => {
+                let (root, rest) = split(&path, Path::is_dir)?;
+                Ok(Self { target: at(&root, &rest)?, remote: None })
+            }
+            Argument::Remote(name, path) => {
+                let remote = config::current().remote(&name)?;
+                let root = match Argument::parse(remote.location.as_os_str())? {
+                    Argument::Local(root) => root,
+                    Argument::Remote(..) => {
+                        return Err(Error::input("is a remote whose location is another remote")
+                            .about(name)
+                            .hint("write its folder or URL into the configuration"));
+                    }
+                };
+                let target = at(&root, &path).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => error.hint(format!(
+                        "the remote {name} is there; the first put to it makes the folder, or is a disk not mounted?"
+                    )),
+                    _ => error,
+                })?;
+                Ok(Self { target, remote: Some(remote) })
+            }
+        }
+    }
+
+    /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
+    ///
+    /// # Errors
+    /// `Usage` when there is nobody; `Integrity` when a file does not hold the key that is pinned; those of reading keys.
+    pub(crate) fn recipients(&self, typed: &[PathBuf], report: &Report) -> Result<Vec<PublicKey>> {
+        let keys = match (typed.is_empty(), self.remote) {
+            (true, Some(remote)) => pinned(remote)?,
+            _ => load_recipients(typed)?,
+        };
+        if keys.is_empty() {
+            return Err(Error::usage("no recipient: nobody could open the result")
+                .hint("name a public key with --recipient; sidekey keygen makes a pair"));
+        }
+        if let Some(remote) = self.remote.filter(|remote| !typed.is_empty() && !remote.recipients.is_empty()) {
+            let usual: BTreeSet<_> = pinned(remote)?.iter().map(PublicKey::id).collect();
+            if usual != keys.iter().map(PublicKey::id).collect() {
+                let warning = Error::usage("what was typed for --recipient is not what the remote pins");
+                report.warning(&warning.about(&remote.name).hint("sidekey remote ls shows whose keys are pinned"));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The private key files to use: those that were typed, else those of the remote.
+    pub(crate) fn identities<'a>(&'a self, typed: &'a [PathBuf]) -> &'a [PathBuf] {
+        match self.remote {
+            Some(remote) if typed.is_empty() => &remote.identities,
+            _ => typed,
+        }
+    }
+
+    /// What is configured for a setting, where anything is.
+    pub(crate) fn configured(&self, setting: &Setting) -> Option<String> {
+        config::current().get(setting, self.remote)
+    }
+
+    /// The number of threads to work with.
+    pub(crate) fn jobs(&self, asked: Option<usize>) -> usize {
+        work::jobs(asked.or_else(|| config::current().get(&JOBS, self.remote)))
+    }
+}
+
+/// The keys that a remote pins.
+fn pinned(remote: &Remote) -> Result<Vec<PublicKey>> {
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for pinned in &remote.recipients {
+        let Some(file) = &pinned.file else {
+            return Err(Error::usage(format!("{pinned} is pinned without the file of its public key"))
+                .about(&remote.name)
+                .hint("name that file with --recipient, or in the configuration: { file = \"…\", key-id = \"…\" }"));
+        };
+        for key in load_recipients(std::slice::from_ref(file))? {
+            if pinned.key_id.is_some_and(|key_id| key_id != key.id()) {
+                return Err(Error::integrity(format!("holds another key than the one that {} pins", remote.name))
+                    .at(file)
+                    .hint("find out who changed it; if it was you: sidekey remote add --force pins the new key"));
+            }
+            if keys.iter().all(|known| known.id() != key.id()) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok(keys)
+}
