@@ -71,8 +71,7 @@ pub fn seal(
     options: &SealOptions,
 ) -> Result<Sealed> {
     let text = metadata.map(Metadata::to_text).transpose()?;
-    let metadata_len = text.as_ref().map_or(0, |text| text.len() + FRAMING);
-    let metadata_len = u32::try_from(metadata_len).map_err(|_| Error::input("metadata is too long"))?;
+    let metadata_len = metadata_len(text.as_deref())?;
     let mut header = Header::new(options.section_log2, metadata_len, data_id)?;
     let derivation = Derivation::new(file_key, &header.salt());
     header.commitment = derivation.commitment();
@@ -107,6 +106,25 @@ pub fn seal(
     out.flush().map_err(|source| Error::io("cannot write", source))?;
     let container_len = section::container_len(end.total, header.section_size(), metadata_len).unwrap_or(0);
     Ok(Sealed { header, plain_len: end.total, container_len })
+}
+
+/// The exact length of the container that [`seal`] makes of `plain` bytes.
+///
+/// # Errors
+/// `Input` when the metadata or the plaintext is too long.
+pub fn sealed_len(plain: u64, metadata: Option<&Metadata>, options: &SealOptions) -> Result<u64> {
+    let metadata_len = metadata_len(metadata.map(Metadata::to_text).transpose()?.as_deref())?;
+    let section_size = 1_usize.checked_shl(options.section_log2.into()).unwrap_or(0);
+    section::container_len(plain, section_size, metadata_len).ok_or_else(too_long)
+}
+
+fn metadata_len(text: Option<&[u8]>) -> Result<u32> {
+    u32::try_from(text.map_or(0, |text| text.len() + FRAMING))
+        .map_err(|_| Error::input("metadata is too long"))
+}
+
+fn too_long() -> Error {
+    Error::input("is longer than the 2^48 bytes that one container may hold")
 }
 
 /// The plaintext, and what the end section will say of it.
@@ -144,7 +162,7 @@ impl<R: Read> Input<R> {
             }
         }
         if self.total > section::MAX_PLAIN {
-            return Err(Error::input("is longer than the 2^48 bytes that one container may hold"));
+            return Err(too_long());
         }
         Ok(!batch.plain.is_empty())
     }

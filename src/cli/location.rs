@@ -83,11 +83,14 @@ impl Place {
             return Err(Error::usage("no recipient: nobody could open the result")
                 .hint("name a public key with --recipient; sidekey keygen makes a pair"));
         }
-        if let Some(remote) = self.remote.filter(|remote| !typed.is_empty() && !remote.recipients.is_empty()) {
+        if let Some(remote) = self.remote.filter(|remote| !typed.is_empty() && !remote.recipients.is_empty())
+        {
             let usual: BTreeSet<_> = pinned(remote)?.iter().map(PublicKey::id).collect();
             if usual != keys.iter().map(PublicKey::id).collect() {
                 let warning = Error::usage("what was typed for --recipient is not what the remote pins");
-                report.warning(&warning.about(&remote.name).hint("sidekey remote ls shows whose keys are pinned"));
+                report.warning(
+                    &warning.about(&remote.name).hint("sidekey remote ls shows whose keys are pinned"),
+                );
             }
         }
         Ok(keys)
@@ -123,9 +126,14 @@ fn pinned(remote: &Remote) -> Result<Vec<PublicKey>> {
         };
         for key in load_recipients(std::slice::from_ref(file))? {
             if pinned.key_id.is_some_and(|key_id| key_id != key.id()) {
-                return Err(Error::integrity(format!("holds another key than the one that {} pins", remote.name))
-                    .at(file)
-                    .hint("find out who changed it; if it was you: sidekey remote add --force pins the new key"));
+                return Err(Error::integrity(format!(
+                    "holds another key than the one that {} pins",
+                    remote.name
+                ))
+                .at(file)
+                .hint(
+                    "find out who changed it; if it was you: sidekey remote add --force pins the new key",
+                ));
             }
             if keys.iter().all(|known| known.id() != key.id()) {
                 keys.push(key);

@@ -1,14 +1,10 @@
 //! `encrypt`: files, folders and pipes of this machine into pairs.
 
-use std::fs::{File, Metadata as FileMetadata, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
-
-use rustix::fs::OFlags;
 
 use crate::crypto::recipe::WRITTEN_ROUNDS;
 use crate::crypto::rsa::PublicKey;
@@ -19,6 +15,7 @@ use crate::ops::atomic::{self, AtomicFile, Mode, Output};
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::{PairPaths, Publishing};
 use crate::ops::parallel;
+use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
 use crate::pair::{Form, Put};
 use crate::random::{OsRandom, Pooled, Random};
@@ -176,16 +173,7 @@ impl Encrypting<'_> {
 
     fn file(&self, found: &Found) -> Result<()> {
         let path = &found.path;
-        let follow = if self.options.follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlags::NONBLOCK | follow).bits().cast_signed())
-            .open(path)
-            .context("cannot read", path)?;
-        let before = file.metadata().context("cannot read", path)?;
-        if !before.is_file() {
-            return Err(Error::conflict("changed while it was read").at(path));
-        }
+        let (file, before) = open_file(path, self.options.follow)?;
         let metadata = describe(found, &before, FileType::File);
         let target = self.target(found)?;
         let size = before.len();
@@ -403,56 +391,5 @@ fn write_envelope(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
     match force {
         true => file.commit_replace(),
         false => file.commit_new().map_err(|error| error.hint("--force replaces it")),
-    }
-}
-
-/// What the container says about the file.
-fn describe(found: &Found, metadata: &FileMetadata, file_type: FileType) -> Metadata {
-    let mut described = Metadata::new(file_type);
-    described.name = found.path.file_name().map(|name| name.as_bytes().to_vec());
-    described.mtime = Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()));
-    described.mode = Some(metadata.mode() & 0o7777);
-    described
-}
-
-/// Whether the file is still what it was when it was opened.
-fn unchanged(file: &File, before: &FileMetadata, path: &Path) -> Result<()> {
-    let after = file.metadata().context("cannot read", path)?;
-    let what = |metadata: &FileMetadata| {
-        (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
-    };
-    match what(before) == what(&after) {
-        true => Ok(()),
-        false => Err(Error::conflict("changed while it was read; nothing was written for it")
-            .at(path)
-            .hint("encrypt it again when nothing writes to it, or encrypt a snapshot")),
-    }
-}
-
-/// A file that must have exactly the bytes that its size says: one that grows for ever ends, one that shrinks or lies
-/// about its size (as in /proc) is an error.
-struct Exactly<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Exactly<R> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        if self.left == 0 {
-            return match self.inner.read(&mut [0])? {
-                0 => Ok(0),
-                _ => Err(io::Error::other("it holds more than its size says; is it still growing?")),
-            };
-        }
-        let most = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-        let len = self.inner.read(&mut bytes[..most])?;
-        if len == 0 {
-            return Err(io::Error::other("it holds less than its size says; was it cut while it was read?"));
-        }
-        self.left -= len as u64;
-        Ok(len)
     }
 }

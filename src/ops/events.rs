@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, ErrorKind};
+use crate::{DataId, Error, ErrorKind};
 
 /// Something that happened to one file.
 #[derive(Debug)]
@@ -18,6 +18,28 @@ pub enum Event<'a> {
         input: &'a Path,
         /// What was made.
         output: &'a Path,
+    },
+    /// A file, folder or link was put into a location.
+    Put {
+        /// What was read.
+        path: &'a Path,
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// The length of its plaintext, in bytes.
+        size: u64,
+        /// The container's data id.
+        data_id: DataId,
+    },
+    /// It would be put into a location; nothing was written.
+    WouldPut {
+        /// What would be read.
+        path: &'a Path,
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// Its length, in bytes, if that is known.
+        size: Option<u64>,
+        /// Whether something has the container's name already.
+        replaces: bool,
     },
     /// Nothing was done, and rightly.
     Skipped {
@@ -99,7 +121,7 @@ impl Observer for Counting<'_> {
     fn event(&self, event: Event<'_>) {
         let (counter, by) = match &event {
             Event::Bytes(bytes) => (&self.bytes, *bytes),
-            Event::Done { .. } => (&self.done, 1),
+            Event::Done { .. } | Event::Put { .. } | Event::WouldPut { .. } => (&self.done, 1),
             Event::Skipped { .. } => (&self.skipped, 1),
             Event::Failed(error) => {
                 if error.kind() == ErrorKind::Integrity {

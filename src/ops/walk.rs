@@ -57,7 +57,7 @@ pub(crate) struct Found {
 pub(crate) type IsResult = fn(&Path) -> bool;
 
 /// What to find.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Walk<'a> {
     /// Whether symlinks are followed.
     pub(crate) follow: bool,
@@ -70,6 +70,9 @@ pub(crate) struct Walk<'a> {
     /// When the run began, and which files of later are its results and left out. Any other file is found, however new
     /// it is: nobody's changes may go missing in silence.
     pub(crate) results: Option<(SystemTime, IsResult)>,
+    /// Whether to leave out what was found, and of a folder all below it. It sees everything in the order of the walk, and
+    /// says itself why.
+    pub(crate) leave_out: Option<&'a (dyn Fn(&Found) -> bool + Sync)>,
 }
 
 /// Everything at and below `arguments`; what cannot be read is an error in its place. Temporary files of ours are left
@@ -78,7 +81,7 @@ pub(crate) fn find<'a>(
     arguments: &'a [PathBuf],
     options: Walk<'a>,
 ) -> impl Iterator<Item = Result<Found>> + Send + use<'a> {
-    let Walk { follow, follow_arguments, wanted, except, results } = options;
+    let Walk { follow, follow_arguments, wanted, except, results, leave_out } = options;
     let mut except_identity = except.and_then(identity);
     arguments.iter().flat_map(move |argument| {
         let root = root_segments(argument);
@@ -120,8 +123,15 @@ pub(crate) fn find<'a>(
                 let below = entry.path().strip_prefix(argument).unwrap_or(Path::new(""));
                 let segments =
                     root.iter().cloned().chain(below.iter().map(|segment| segment.as_bytes().to_vec()));
-                let segments = segments.collect();
-                return Some(Ok(Found { path: entry.into_path(), segments, named, metadata }));
+                let (segments, enters) = (segments.collect(), entry.file_type().is_dir());
+                let found = Found { path: entry.into_path(), segments, named, metadata };
+                if leave_out.is_some_and(|leave_out| leave_out(&found)) {
+                    if enters {
+                        walk.skip_current_dir();
+                    }
+                    continue;
+                }
+                return Some(Ok(found));
             }
         })
     })
@@ -151,7 +161,7 @@ pub(crate) fn refuse_same_names(arguments: &[PathBuf]) -> Result<()> {
 }
 
 /// The name under which an argument's files stand below the destination: none for `DIR/`, `.` and `..`.
-fn root_segments(argument: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn root_segments(argument: &Path) -> Vec<Vec<u8>> {
     let bytes = argument.as_os_str().as_bytes();
     let contents = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
     match argument.components().next_back() {

@@ -9,8 +9,8 @@
 //! Futures of a store may block the thread that polls them, as those of a local folder do: operations poll them on
 //! threads of their own.
 
-pub mod local;
 pub mod faulty;
+pub mod local;
 pub mod memory;
 
 use std::collections::BTreeMap;

@@ -307,9 +307,17 @@ mod tests {
                 "line 2: if-exists: \"ask\" is not one of replace, skip, fail",
                 "",
             ),
-            ("[defaults]\nif_exists = \"skip\"", "line 2: [defaults] has no key if_exists", "did you mean if-exists?"),
+            (
+                "[defaults]\nif_exists = \"skip\"",
+                "line 2: [defaults] has no key if_exists",
+                "did you mean if-exists?",
+            ),
             ("[default]", "line 1: the file has no key default", "did you mean defaults?"),
-            ("[remote.a]\nlocation = \"x\"\nrecipient = []", "line 3: [remote.a] has no key recipient", "did you mean recipients?"),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipient = []",
+                "line 3: [remote.a] has no key recipient",
+                "did you mean recipients?",
+            ),
             (
                 "[remote.a]\nlocation = \"x\"\ncolour = 1",
                 "line 3: [remote.a] has no key colour",
@@ -318,20 +326,36 @@ mod tests {
             ("\n[remote.a]", "line 2: [remote.a] has no location", ""),
             ("[remote.a]\nlocation = 1", "line 2: location is not a text in quotes, or an empty one", ""),
             ("[remote.a]\nlocation = \"\"", "line 2: location is not a text in quotes, or an empty one", ""),
-            ("[remote.\"a b\"]\nlocation = \"x\"", "line 1: \"a b\" is not a name for a remote", "letters, digits, - and _ make a name"),
+            (
+                "[remote.\"a b\"]\nlocation = \"x\"",
+                "line 1: \"a b\" is not a name for a remote",
+                "letters, digits, - and _ make a name",
+            ),
             (
                 "[remote.a]\nlocation = \"x\"\nrecipients = \"k\"",
                 "line 3: recipients is not a list",
                 "write recipients = [\"…\"]",
             ),
-            ("[remote.a]\nlocation = \"x\"\nrecipients = [\n1]", "line 4: recipients is not a text in quotes, or an empty one", ""),
-            ("[remote.a]\nlocation = \"x\"\nrecipients = [{}]", "line 3: a recipient needs file, key-id or both", ""),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipients = [\n1]",
+                "line 4: recipients is not a text in quotes, or an empty one",
+                "",
+            ),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipients = [{}]",
+                "line 3: a recipient needs file, key-id or both",
+                "",
+            ),
             (
                 "[remote.a]\nlocation = \"x\"\nrecipients = [{ key-id = \"12\" }]",
                 "line 3: key id is not 64 lower-case hex digits",
                 "",
             ),
-            ("[remote.a]\nlocation = \"x\"\nrecipients = [{ keyid = \"12\" }]", "line 3: a recipient has no key keyid", "did you mean key-id?"),
+            (
+                "[remote.a]\nlocation = \"x\"\nrecipients = [{ keyid = \"12\" }]",
+                "line 3: a recipient has no key keyid",
+                "did you mean key-id?",
+            ),
             ("remote = 1", "line 1: remote is not a table", "write [remote] on a line"),
         ] {
             let error = parse(text).unwrap_err();
@@ -348,10 +372,18 @@ mod tests {
         let text = "[remote.a]\nlocation = \"x\"\napplication_key = \"K001\"";
         let error = parse(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission);
-        assert!(error.line().ends_with("line 3: application_key is a secret, and others can read this file (mode 0644)"), "{error:?}");
+        assert!(
+            error
+                .line()
+                .ends_with("line 3: application_key is a secret, and others can read this file (mode 0644)"),
+            "{error:?}"
+        );
         assert!(!error.line().contains("K001"));
         let error = ConfigFile::parse(text, Path::new(PATH), 0o600, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
-        assert!(error.line().ends_with("line 3: application_key: secrets are not read from this file"), "{error:?}");
+        assert!(
+            error.line().ends_with("line 3: application_key: secrets are not read from this file"),
+            "{error:?}"
+        );
     }
 }

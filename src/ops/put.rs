@@ -1,0 +1,472 @@
+//! `put`: files, folders, links and pipes of this machine into pairs of a location.
+//!
+//! Threads of its own read and encrypt; each keeps many pairs on their way at a time, so that a store has requests to
+//! work on and a folder has groups to sync. Small files are encrypted whole in memory, large ones part by part, one such
+//! file at a time: memory is bounded whatever there is to put.
+
+mod choose;
+mod parts;
+
+use std::fs::Metadata as FileMetadata;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use self::choose::{Chooser, Names, check_length};
+use self::parts::{PartWriter, Parts};
+use crate::crypto::rsa::PublicKey;
+use crate::format::section::DigestKind;
+use crate::format::{FileType, Metadata};
+use crate::location::Location;
+use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
+use crate::name::ObjectName;
+use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
+use crate::ops::filter::Filter;
+use crate::ops::runtime;
+use crate::ops::source::{Exactly, describe, open_file, unchanged};
+use crate::ops::walk::{self, Found, Walk};
+use crate::random::{OsRandom, Pooled};
+use crate::seal::{SealOptions, seal, sealed_len};
+use crate::secret::FileKey;
+use crate::wrap::wrap;
+use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
+
+/// From this size on one file is encrypted by all threads and sent in parts.
+const LARGE: u64 = 4 << 20;
+
+/// The most that all small files on their way take together, in KiB.
+const BUDGET: u32 = 24 << 10;
+
+/// How many pairs one thread keeps on their way.
+const IN_FLIGHT: usize = 32;
+
+/// Which names the results get, as plain segments below the location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The source's names, below this folder.
+    Below(Vec<Vec<u8>>),
+    /// This name, for the one source that there is.
+    Named(Vec<Vec<u8>>),
+}
+
+/// How to put.
+#[derive(Debug)]
+pub struct PutOptions {
+    /// Where to.
+    pub location: Location,
+    /// Under which names.
+    pub target: Target,
+    /// The folder of this machine that the location is in, if it is one: nothing of it is put into itself.
+    pub except: Option<PathBuf>,
+    /// Who can open the results.
+    pub recipients: Vec<PublicKey>,
+    /// What to do where something has the name already.
+    pub if_exists: IfExists,
+    /// What to take.
+    pub filter: Filter,
+    /// Whether to leave out folders that are marked as caches (`CACHEDIR.TAG`).
+    pub exclude_caches: bool,
+    /// Whether to stay on the file system of each source.
+    pub one_file_system: bool,
+    /// Whether symlinks are followed instead of kept.
+    pub follow: bool,
+    /// Whether every folder gets a container of its own, not only empty ones.
+    pub folder_metadata: bool,
+    /// Which digest of the plaintext is kept.
+    pub digest: DigestKind,
+    /// How many threads work.
+    pub jobs: usize,
+    /// Whether only to tell what would be put.
+    pub dry_run: bool,
+    /// The time that envelopes say they were created.
+    pub now: SystemTime,
+}
+
+/// Puts every file at and below `inputs` into a location. One that fails does not stop the others, unless the store
+/// refuses for good; the observer is told of each.
+///
+/// # Errors
+/// `Usage` when the options do not fit the inputs; what the store says of itself fails with. What happens to single
+/// files is in the summary.
+pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) -> Result<Summary> {
+    options.check(inputs)?;
+    let counting = Counting::new(observer);
+    let runtime = runtime::start()?;
+    let handle = runtime.handle();
+    let run = handle.block_on(Putting::new(inputs, options, &counting))?;
+    let leave_out = |found: &Found| run.chooser.leaves_out(found);
+    let found = walk::find(
+        inputs,
+        Walk {
+            follow: options.follow,
+            except: options.except.as_deref(),
+            leave_out: Some(&leave_out),
+            ..Walk::default()
+        },
+    );
+    let found = Mutex::new(found);
+    let next = || match run.is_over() {
+        true => None,
+        false => found.lock().unwrap_or_else(PoisonError::into_inner).next(),
+    };
+    std::thread::scope(|scope| {
+        let (run, next) = (&run, &next);
+        let work = move || {
+            let pairs = stream::iter(std::iter::from_fn(next)).map(|found| run.one(scope, found));
+            handle.block_on(pairs.buffer_unordered(run.in_flight).for_each(|()| std::future::ready(())));
+        };
+        for _ in 1..options.jobs {
+            scope.spawn(work);
+        }
+        work();
+    });
+    Ok(counting.summary())
+}
+
+/// Puts a stream that has no name, such as a pipe, into one object.
+///
+/// # Errors
+/// What reading or writing fails with; `Usage` when the options name no object.
+pub fn put_stream(
+    source: impl Read + Send,
+    options: &PutOptions,
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    let Target::Named(segments) = &options.target else {
+        return Err(Error::usage("an input without a name needs one in the location")
+            .hint("write LOCATION/NAME as the last argument, without a / at its end"));
+    };
+    options.check(&[])?;
+    let counting = Counting::new(observer);
+    let runtime = runtime::start()?;
+    let handle = runtime.handle();
+    let run = handle.block_on(Putting::new(&[], options, &counting))?;
+    let (stored, new) = (ObjectName::file(segments)?.container(), NewPair::generate(options)?);
+    check_length(&stored)?;
+    let (file_key, data_id, seal_options) = (new.file_key, new.data_id, run.seal_options(None));
+    let source = Watched { inner: source, observer: run.observer };
+    let seal_all = move |out: &mut PartWriter| {
+        let (metadata, random) = (Metadata::new(FileType::File), Pooled::new(&OsRandom));
+        let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &seal_options);
+        sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
+    };
+    std::thread::scope(|scope| {
+        handle.block_on(run.parts(scope, Path::new("-"), &stored, data_id, new.envelope, None, seal_all))
+    })?;
+    Ok(counting.summary())
+}
+
+impl PutOptions {
+    fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+        if self.recipients.is_empty() {
+            return Err(Error::usage("no recipient: nobody could open this")
+                .hint("name a public key with --recipient"));
+        }
+        match self.target {
+            Target::Below(_) => walk::refuse_same_names(inputs),
+            Target::Named(_) if inputs.len() > 1 => {
+                Err(Error::usage("one name is not enough for many files"))
+            }
+            Target::Named(_) => Ok(()),
+        }
+    }
+}
+
+/// One run.
+struct Putting<'a> {
+    options: &'a PutOptions,
+    observer: &'a dyn Observer,
+    chooser: Chooser<'a>,
+    /// The names that were given away, where two sources could want the same one.
+    names: Option<Names>,
+    in_flight: usize,
+    /// Held by the one large file that keeps all threads busy.
+    large: AsyncMutex<()>,
+    /// KiB that small files may still take.
+    budget: Semaphore,
+    /// Whether the store refused for good.
+    over: Mutex<bool>,
+}
+
+impl<'a> Putting<'a> {
+    async fn new(inputs: &[PathBuf], options: &'a PutOptions, observer: &'a dyn Observer) -> Result<Self> {
+        let capabilities = options.location.store().capabilities().await?;
+        let each = capabilities.concurrency.div_ceil(options.jobs.max(1));
+        Ok(Self {
+            options,
+            observer,
+            chooser: Chooser::new(options, observer),
+            names: Names::needed(inputs).then(Names::default),
+            in_flight: each.clamp(1, IN_FLIGHT),
+            large: AsyncMutex::new(()),
+            budget: Semaphore::new(BUDGET as usize),
+            over: Mutex::new(false),
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whatever was found; failures are told, not returned.
+    async fn one<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, found: Result<Found>) {
+        let done = match found {
+            Ok(found) => self.found(scope, &found).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            if error.kind() == ErrorKind::Refused {
+                *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            }
+            self.observer.event(Event::Failed(&error));
+        }
+    }
+
+    /// One thing that was found, by its type.
+    async fn found<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, found: &Found) -> Result<()> {
+        let kind = found.metadata.file_type();
+        if kind.is_dir() && !self.keeps_folder(&found.path) {
+            return Ok(());
+        }
+        if !kind.is_dir() && !kind.is_symlink() && !kind.is_file() {
+            return Err(Error::input(format!("is {}; skipped", walk::special(kind))).at(&found.path));
+        }
+        let named = self.name(found)?;
+        if !self.wanted(found, &named.stored).await? {
+            return Ok(());
+        }
+        if kind.is_file() {
+            return self.file(scope, found, &named).await;
+        }
+        let metadata = if kind.is_dir() {
+            describe_as(found, &found.metadata, FileType::Dir, &named.name)
+        } else {
+            let link = std::fs::read_link(&found.path).context("cannot read", &found.path)?;
+            let mut metadata = describe_as(found, &found.metadata, FileType::Symlink, &named.name);
+            metadata.mode = None;
+            metadata.target = Some(link.as_os_str().as_bytes().to_vec());
+            metadata
+        };
+        self.whole(&found.path, &named.stored, &metadata, io::empty(), 0, || Ok(())).await
+    }
+
+    /// Whether a folder gets a container. The walk itself reports one that it cannot enter.
+    fn keeps_folder(&self, path: &Path) -> bool {
+        let Ok(mut entries) = std::fs::read_dir(path) else { return false };
+        self.options.folder_metadata || entries.next().is_none()
+    }
+
+    /// The name in the location.
+    fn name(&self, found: &Found) -> Result<Named> {
+        let segments = match &self.options.target {
+            Target::Named(segments) => segments.clone(),
+            Target::Below(folder) => [folder.as_slice(), &found.segments].concat(),
+        };
+        let name = match found.metadata.is_dir() {
+            true => ObjectName::folder(&segments),
+            false => ObjectName::file(&segments),
+        };
+        let name = name.map_err(|error| error.at(&found.path))?;
+        let stored = name.container();
+        check_length(&stored).map_err(|error| error.at(&found.path))?;
+        if self.names.as_ref().is_some_and(|names| !names.take(&stored)) {
+            return Err(Error::conflict("has the name in the location that another source of this run has")
+                .at(&found.path)
+                .hint("put them one by one, or without the / at the end, which keeps the folder's name"));
+        }
+        Ok(Named { name, stored })
+    }
+
+    /// Whether there is anything to do for this name: not where something has it that is to stay, nor in a dry run, which
+    /// only tells.
+    async fn wanted(&self, found: &Found, stored: &str) -> Result<bool> {
+        let Self { options, observer, .. } = self;
+        if options.if_exists == IfExists::Replace && !options.dry_run {
+            return Ok(true);
+        }
+        let location = &options.location;
+        let exists = match location.store().stat(&location.key(stored), None).await {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        match options.if_exists {
+            IfExists::Skip if exists => self.skip(&found.path),
+            IfExists::Fail if exists => return Err(exists_already(location, stored)),
+            _ if options.dry_run => {
+                let size = found.metadata.is_file().then_some(found.metadata.len());
+                let (path, object) = (found.path.as_path(), location.show(stored));
+                observer.event(Event::WouldPut { path, object: &object, size, replaces: exists });
+            }
+            _ => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn skip(&self, path: &Path) {
+        self.observer.event(Event::Skipped { path, why: "is in the location already" });
+    }
+
+    async fn file<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        found: &Found,
+        Named { name, stored }: &Named,
+    ) -> Result<()> {
+        let expected = found.metadata.len();
+        // What a file costs is paid before it is opened, so that those that wait keep nothing open.
+        let cost = if expected < LARGE { 1 + (expected >> 10) as u32 } else { 0 };
+        let _paid = self.budget.acquire_many(cost).await.map_err(|_| Error::usage("the run is over"))?;
+        let mut alone = if expected < LARGE { None } else { Some(self.large.lock().await) };
+
+        let (file, before) = open_file(&found.path, self.options.follow)?;
+        let size = before.len();
+        let metadata = describe_as(found, &before, FileType::File, name);
+        if size < LARGE {
+            let source = Watched { inner: Exactly { inner: &file, left: size }, observer: self.observer };
+            let unchanged = || unchanged(&file, &before, &found.path);
+            return self.whole(&found.path, stored, &metadata, source, size, unchanged).await;
+        }
+        if alone.is_none() {
+            alone = Some(self.large.lock().await);
+        }
+        let (path, observer) = (found.path.clone(), self.observer);
+        let options = self.seal_options(Some(size));
+        let len = sealed_len(size, Some(&metadata), &options)?;
+        let new = NewPair::generate(self.options)?;
+        let (file_key, data_id) = (new.file_key, new.data_id);
+        let seal_all = move |out: &mut PartWriter| {
+            let source = Watched { inner: Exactly { inner: &file, left: size }, observer };
+            let random = Pooled::new(&OsRandom);
+            let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &options)
+                .map_err(|error| error.at(&path))?;
+            unchanged(&file, &before, &path)?;
+            Ok(sealed.plain_len)
+        };
+        let done = self.parts(scope, &found.path, stored, data_id, new.envelope, Some(len), seal_all).await;
+        drop(alone);
+        done
+    }
+
+    /// A source that is encrypted in memory before anything is stored; `unchanged` is asked between.
+    async fn whole(
+        &self,
+        path: &Path,
+        stored: &str,
+        metadata: &Metadata,
+        source: impl Read + Send,
+        size: u64,
+        unchanged: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let new = NewPair::generate(self.options)?;
+        let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
+        let (options, random) = (self.seal_options(Some(size)), Pooled::new(&OsRandom));
+        seal(&new.file_key, new.data_id, Some(metadata), source, &mut container, &random, &options)
+            .map_err(|error| error.at(path))?;
+        unchanged()?;
+        let content = Content::Whole(container.into());
+        if self.store(path, stored, new.data_id, new.envelope, content).await? {
+            self.told(path, stored, size, new.data_id);
+        }
+        Ok(())
+    }
+
+    /// A source that is encrypted part by part, by a thread of its own, while parts before are stored.
+    #[allow(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]
+    async fn parts<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        path: &Path,
+        stored: &str,
+        data_id: DataId,
+        envelope: Bytes,
+        size: Option<u64>,
+        seal_all: impl FnOnce(&mut PartWriter) -> Result<u64> + Send + 'scope,
+    ) -> Result<()> {
+        let mut parts = Parts::new(size, |mut out: PartWriter| {
+            let work = move || {
+                let sealed = seal_all(&mut out);
+                out.end(sealed);
+            };
+            let started = std::thread::Builder::new().spawn_scoped(scope, work);
+            started.map(drop).map_err(|error| Error::io("cannot start a thread", error))
+        });
+        let content = Content::Parts { size, source: &mut parts };
+        if self.store(path, stored, data_id, envelope, content).await? {
+            self.told(path, stored, parts.plain_len(), data_id);
+        }
+        Ok(())
+    }
+
+    /// Both halves, by the rules; whether they were stored.
+    async fn store<'c>(
+        &self,
+        path: &Path,
+        stored: &'c str,
+        data_id: DataId,
+        envelope: Bytes,
+        content: Content<'c>,
+    ) -> Result<bool> {
+        let (location, if_exists) = (&self.options.location, self.options.if_exists);
+        let request = PutRequest { stored, data_id, envelope, content, if_exists };
+        match drive::put(location, request).await? {
+            Stored::Stored(_) => return Ok(true),
+            Stored::Exists if if_exists == IfExists::Skip => self.skip(path),
+            Stored::Exists => return Err(exists_already(location, stored)),
+        }
+        Ok(false)
+    }
+
+    fn told(&self, path: &Path, stored: &str, size: u64, data_id: DataId) {
+        let object = self.options.location.show(stored);
+        self.observer.event(Event::Put { path, object: &object, size, data_id });
+    }
+
+    /// How a source of `size` bytes is encrypted.
+    fn seal_options(&self, size: Option<u64>) -> SealOptions {
+        let large = size.is_none_or(|size| size >= LARGE);
+        let threads = if large { self.options.jobs } else { 1 };
+        SealOptions { digest: self.options.digest, threads, size, ..SealOptions::default() }
+    }
+}
+
+/// A name in the location, and how it is stored.
+struct Named {
+    name: ObjectName,
+    stored: String,
+}
+
+/// What a container gets before its first byte is made: nothing of it serves another one.
+struct NewPair {
+    data_id: DataId,
+    file_key: FileKey,
+    envelope: Bytes,
+}
+
+impl NewPair {
+    fn generate(options: &PutOptions) -> Result<Self> {
+        let random = Pooled::new(&OsRandom);
+        let data_id = DataId::generate(&random)?;
+        let file_key = FileKey::generate(&random)?;
+        let envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?.to_text()?;
+        Ok(Self { data_id, file_key, envelope: envelope.into() })
+    }
+}
+
+/// What the container says about the file: its name is the one in the location.
+fn describe_as(found: &Found, metadata: &FileMetadata, file_type: FileType, name: &ObjectName) -> Metadata {
+    Metadata { name: name.segments().last().cloned(), ..describe(found, metadata, file_type) }
+}
+
+fn exists_already(location: &Location, stored: &str) -> Error {
+    Error::conflict("exists already")
+        .about(location.show(stored))
+        .hint("--if-exists replace puts a new one in its place; --if-exists skip leaves it")
+}

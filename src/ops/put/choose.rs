@@ -1,0 +1,130 @@
+//! What of the sources is put, and under names that the location can keep.
+
+use std::collections::HashSet;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{PutOptions, Target};
+use crate::location::RESERVED;
+use crate::ops::events::{Event, Observer};
+use crate::ops::walk::{Found, root_segments};
+use crate::{Error, Result};
+
+/// The file that marks a cache, and how it begins (bford.info/cachedir).
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// The longest name of a file that folders hold, in bytes.
+const MAX_SEGMENT: usize = 255;
+
+/// By how many bytes the envelope's name is longer than the container's.
+const ENVELOPE_EXTRA: usize = ".0123456789abcdef.key".len();
+
+/// Says of everything that is found whether it is left out, and tells why.
+pub(super) struct Chooser<'a> {
+    options: &'a PutOptions,
+    observer: &'a dyn Observer,
+    /// The file system of the source that is being walked.
+    device: AtomicU64,
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(options: &'a PutOptions, observer: &'a dyn Observer) -> Self {
+        Self { options, observer, device: AtomicU64::new(0) }
+    }
+
+    /// Everything is asked about in the order of the walk.
+    pub(super) fn leaves_out(&self, found: &Found) -> bool {
+        let Some(why) = self.why(found) else { return false };
+        self.observer.event(Event::Skipped { path: &found.path, why: &why });
+        true
+    }
+
+    fn why(&self, found: &Found) -> Option<String> {
+        let (metadata, options) = (&found.metadata, self.options);
+        if found.named {
+            self.device.store(metadata.dev(), Ordering::Relaxed);
+        }
+        if self.is_reserved(found) {
+            return Some(format!("{RESERVED} is sidekey's own folder of a location"));
+        }
+        if metadata.is_file() && is_part(&found.path) {
+            return Some("is a file that sidekey get has not finished".into());
+        }
+        if let Some(why) = options.filter.leaves_out(&found.segments, metadata.is_dir()) {
+            return Some(why);
+        }
+        if metadata.is_dir() && options.exclude_caches && is_cache(&found.path) {
+            return Some(format!("is a cache, says its {CACHE_TAG}"));
+        }
+        if options.one_file_system && metadata.dev() != self.device.load(Ordering::Relaxed) {
+            return Some("is on another file system".into());
+        }
+        None
+    }
+
+    /// Whether it would be stored in the folder of the location that is sidekey's own.
+    fn is_reserved(&self, found: &Found) -> bool {
+        let Target::Below(base) = &self.options.target else { return false };
+        let mut segments = base.iter().chain(&found.segments);
+        let first = segments.next().is_some_and(|first| first == RESERVED.as_bytes());
+        first && (found.metadata.is_dir() || segments.next().is_some())
+    }
+}
+
+/// Whether it has a name that unfinished files of `get` have: `.NAME.sidekey-part`.
+fn is_part(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.as_bytes()).unwrap_or_default();
+    name.starts_with(b".") && name.ends_with(b".sidekey-part")
+}
+
+fn is_cache(folder: &Path) -> bool {
+    let mut start = [0; CACHE_SIGNATURE.len()];
+    let read = std::fs::File::open(folder.join(CACHE_TAG)).and_then(|mut tag| tag.read_exact(&mut start));
+    read.is_ok() && start == *CACHE_SIGNATURE
+}
+
+/// The names that were given away in this run, as digests: of millions, too, they are few bytes.
+#[derive(Default)]
+pub(super) struct Names {
+    taken: Mutex<HashSet<[u8; 16]>>,
+}
+
+impl Names {
+    /// Whether two of these sources could want one name: where there are several, and one gives its contents without its
+    /// own name.
+    pub(super) fn needed(inputs: &[PathBuf]) -> bool {
+        inputs.len() > 1 && inputs.iter().any(|input| root_segments(input).is_empty())
+    }
+
+    /// Takes a name; false when it is taken.
+    pub(super) fn take(&self, stored: &str) -> bool {
+        let digest = Sha256::digest(stored);
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest[..16]);
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(short)
+    }
+}
+
+/// Refuses stored names that would become too long for a folder.
+pub(super) fn check_length(stored: &str) -> Result<()> {
+    let (folders, last) = stored.rsplit_once('/').unwrap_or(("", stored));
+    if last.len() + ENVELOPE_EXTRA > MAX_SEGMENT {
+        return Err(too_long(last, last.len() + ENVELOPE_EXTRA));
+    }
+    match folders.split('/').find(|folder| folder.len() > MAX_SEGMENT) {
+        Some(folder) => Err(too_long(folder, folder.len())),
+        None => Ok(()),
+    }
+}
+
+fn too_long(stored: &str, len: usize) -> Error {
+    Error::input(format!("its name in the location would be too long: {len} bytes, of which a folder holds {MAX_SEGMENT} ({stored})"))
+        .hint(format!("a file's own name may have {} bytes, as its key is stored under a longer one; rename it, or put it as LOCATION/NAME", MAX_SEGMENT - ENVELOPE_EXTRA - ".enc".len()))
+}
