@@ -3,8 +3,6 @@
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
 pub mod argument;
-pub mod argument;
-pub mod drive;
 pub mod drive;
 
 use std::sync::Arc;
