@@ -11,6 +11,7 @@
 
 pub mod faulty;
 pub mod memory;
+pub mod retry;
 
 use std::collections::BTreeMap;
 use std::fmt;
