@@ -109,7 +109,8 @@ impl Tries {
         match error.kind() {
             _ if self.failures == 1 => error,
             ErrorKind::Unsure => error.noted(note),
-            ErrorKind::Interrupted => error,
+            // A conflict is an answer about all tries: who sees one looks whose it is.
+            ErrorKind::Interrupted | ErrorKind::Conflict => error,
             _ if self.changes && self.unsure => error
                 .noted(format_args!("{note}, and one of them got no answer"))
                 .of_kind(ErrorKind::Unsure)
