@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub enum Fault {
     HalfWay(ErrorKind),
     /// It is done, but the reply is lost.
     After(ErrorKind),
+    /// As `Before(Transient)`, and the store asks to be left alone for so long.
+    Busy(Duration),
     /// The bytes of a `get` end half-way as if they were all. Anything else fails as `Before(Transient)`.
     Short,
     /// The call panics, and nothing is done.
@@ -212,6 +215,15 @@ fn injected(kind: ErrorKind, when: &str) -> Error {
     Error::new(kind, format!("an injected fault {when}"))
 }
 
+fn nothing_done(fault: Fault) -> Error {
+    let before = |kind| injected(kind, "before anything was done");
+    match fault {
+        Fault::Before(kind) | Fault::HalfWay(kind) | Fault::After(kind) => before(kind),
+        Fault::Busy(wait) => before(ErrorKind::Transient).after(wait),
+        Fault::Short | Fault::Panic => before(ErrorKind::Transient),
+    }
+}
+
 /// What comes of a call that has no middle.
 async fn done<T>(fault: Result<Option<Fault>>, inner: impl Future<Output = Result<T>> + Send) -> Result<T> {
     match fault? {
@@ -220,8 +232,7 @@ async fn done<T>(fault: Result<Option<Fault>>, inner: impl Future<Output = Resul
             inner.await?;
             Err(injected(kind, "after it was done"))
         }
-        Some(Fault::Before(kind) | Fault::HalfWay(kind)) => Err(injected(kind, "before anything was done")),
-        Some(Fault::Short | Fault::Panic) => Err(injected(ErrorKind::Transient, "before anything was done")),
+        Some(fault) => Err(nothing_done(fault)),
     }
 }
 
@@ -409,10 +420,9 @@ impl<T> Pages<'_, T> {
         let (left, then) = match self.control.call(self.operation, &self.key, &OnlyIf::Always) {
             Err(dead) => (0, Some(dead)),
             Ok(None | Some(Fault::Panic)) => (self.page, None),
-            Ok(Some(Fault::Before(kind))) => (0, Some(injected(kind, "before a page"))),
             Ok(Some(Fault::HalfWay(kind))) => (self.page / 2, Some(injected(kind, "within a page"))),
             Ok(Some(Fault::After(kind))) => (self.page, Some(injected(kind, "after a page"))),
-            Ok(Some(Fault::Short)) => (0, Some(injected(ErrorKind::Transient, "before a page"))),
+            Ok(Some(fault)) => (0, Some(nothing_done(fault))),
         };
         self.left = left;
         self.then = then.map(|error: Error| error.about(&*self.shown));

@@ -12,6 +12,7 @@
 pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod retry;
 
 use std::collections::BTreeMap;
 use std::fmt;
