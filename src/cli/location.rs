@@ -20,6 +20,8 @@ use super::work;
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) target: Target,
+    /// The folder of this machine that the location is, where it is one.
+    pub(crate) folder: Option<PathBuf>,
     /// The remote by which it was named.
     remote: Option<&'static Remote>,
 }
@@ -47,7 +49,7 @@ impl Place {
         match Argument::parse(typed)? {
             Argument::Local(path) => {
                 let (root, rest) = split(&path, Path::is_dir)?;
-                Ok(Self { target: at(&root, &rest)?, remote: None })
+                Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None })
             }
             Argument::Remote(name, path) => {
                 let remote = config::current().remote(&name)?;
@@ -65,7 +67,7 @@ impl Place {
                     )),
                     _ => error,
                 })?;
-                Ok(Self { target, remote: Some(remote) })
+                Ok(Self { target, folder: Some(root), remote: Some(remote) })
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod filter;
 pub(crate) mod guard;
 mod identity;
 mod location;
@@ -20,6 +21,7 @@ mod keygen;
 mod man;
 mod passwd;
 mod pubkey;
+mod put;
 mod remote;
 mod rewrap;
 
@@ -55,6 +57,7 @@ commands! {
     Decrypt => decrypt,
     Inspect => inspect,
     Rewrap => rewrap,
+    Put => put,
     Remote => remote,
     Completions => completions,
     Man => man,

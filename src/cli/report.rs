@@ -151,6 +151,16 @@ impl Report {
         }
     }
 
+    /// What to say when a signal ends the process: it is written as it is, over a line of progress where there is one.
+    pub(crate) fn interrupted(&self, hint: &str) -> String {
+        if self.settings.json {
+            let error = Error::new(ErrorKind::Interrupted, "interrupted").hint(hint);
+            return json_problem("error", &error) + "\n";
+        }
+        let start = if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" };
+        format!("{start}sidekey: interrupted\nsidekey: hint: {hint}\n")
+    }
+
     /// All was done, but something remains that the user has to know about: exit code 4 unless something failed.
     #[allow(dead_code, reason = "for rewrap")]
     pub(crate) fn remains(&self) {
@@ -205,14 +215,7 @@ impl Report {
 
     fn problem(&self, kind: &'static str, error: &Error) {
         if self.settings.json {
-            let problem = Problem {
-                r#type: kind,
-                kind: kind_name(error.kind()),
-                subject: error.subject(),
-                message: &error.line(),
-                hint: error.remedy(),
-            };
-            self.stderr(&serde_json::to_string(&problem).unwrap_or_default());
+            self.stderr(&json_problem(kind, error));
             return;
         }
         let prefix = if kind == "warning" { "warning: " } else { "" };
@@ -290,6 +293,17 @@ struct Problem<'a> {
     subject: Option<&'a str>,
     message: &'a str,
     hint: Option<&'a str>,
+}
+
+fn json_problem(kind: &'static str, error: &Error) -> String {
+    let problem = Problem {
+        r#type: kind,
+        kind: kind_name(error.kind()),
+        subject: error.subject(),
+        message: &error.line(),
+        hint: error.remedy(),
+    };
+    serde_json::to_string(&problem).unwrap_or_default()
 }
 
 fn kind_name(kind: ErrorKind) -> &'static str {
