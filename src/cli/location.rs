@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
+use sidekey::name::stored_folder;
 use sidekey::store::local::LocalStore;
 use sidekey::{Error, ErrorKind, Result};
 
@@ -70,6 +71,16 @@ impl Place {
                 Ok(Self { target, folder: Some(root), remote: Some(remote) })
             }
         }
+    }
+
+    /// The folder of this machine in which what is put there comes to stand, if it is on this machine.
+    pub(crate) fn on_disk(&self) -> Option<PathBuf> {
+        let root = self.folder.as_ref()?;
+        let path = match self.target.folder {
+            true => &self.target.path[..],
+            false => self.target.path.split_last().map_or(&[][..], |(_, folders)| folders),
+        };
+        Some(path.iter().map(|folder| stored_folder(folder)).fold(root.clone(), |path, name| path.join(name)))
     }
 
     /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
@@ -143,4 +154,61 @@ fn pinned(remote: &Remote) -> Result<Vec<PublicKey>> {
         }
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was typed, below a folder that holds `vault/photos/`, `vault/a.enc~/` and the file `vault/x.enc`.
+    #[test]
+    fn what_was_typed_is_a_store_and_plain_names_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["vault/photos", "vault/a.enc~"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        std::fs::copy(file!(), dir.path().join("vault/x.enc")).unwrap();
+        // Typed, the store's folder, the plain path, whether only a folder is meant, where new files come to stand.
+        let cases: [(&str, &str, &[&str], bool, &str); 12] = [
+            ("vault", "vault", &[], true, "vault"),
+            ("vault/", "vault", &[], true, "vault"),
+            ("vault/x", "vault", &["x"], false, "vault"),
+            ("vault/x.enc", "vault", &["x.enc"], false, "vault"),
+            ("vault/x/", "vault", &["x"], true, "vault/x"),
+            ("vault/photos", "vault/photos", &[], true, "vault/photos"),
+            ("vault/photos/2024/a.jpg", "vault/photos", &["2024", "a.jpg"], false, "vault/photos/2024"),
+            ("vault/a.enc/b", "vault", &["a.enc", "b"], false, "vault/a.enc~"),
+            ("vault/a.enc~/b", "vault/a.enc~", &["b"], false, "vault/a.enc~"),
+            ("vault/../vault/./x", "vault/../vault/.", &["x"], false, "vault/../vault/."),
+            ("new", "", &["new"], false, ""),
+            ("new/", "", &["new"], true, "new"),
+        ];
+        for (typed, root, path, folder, on_disk) in cases {
+            let place = Place::open(dir.path().join(typed).as_os_str()).unwrap();
+            let whole = |name: &str| dir.path().join(name).to_str().unwrap().trim_end_matches('/').to_owned();
+            assert_eq!(place.folder.as_ref().unwrap().to_str().unwrap(), whole(root), "{typed}");
+            assert_eq!(
+                place.target.path,
+                path.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(),
+                "{typed}"
+            );
+            assert_eq!(place.target.folder, folder, "{typed}");
+            assert_eq!(place.on_disk().unwrap().to_str().unwrap(), whole(on_disk), "{typed}");
+            let url = format!("file://{}", whole("").to_owned() + "/" + typed);
+            assert_eq!(Place::open(url.as_ref()).unwrap().target.path, place.target.path, "{url}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_by_looking() {
+        let dir = tempfile::tempdir().unwrap();
+        for typed in ["new/x", "new/"] {
+            Place::open(dir.path().join(typed).as_os_str()).unwrap();
+            Place::open_to_write(dir.path().join(typed).as_os_str()).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let error = Place::open("nowhere:x".as_ref()).unwrap_err();
+        assert_eq!((error.kind(), error.line()), (ErrorKind::Usage, "no remote nowhere".to_owned()));
+        assert!(error.remedy().unwrap().starts_with("for a file write ./nowhere:…"), "{error:?}");
+    }
 }

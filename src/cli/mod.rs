@@ -13,17 +13,20 @@ mod passphrase;
 mod report;
 mod work;
 
+mod audit;
 mod completions;
 mod decrypt;
 mod encrypt;
 mod inspect;
 mod keygen;
+mod ls;
 mod man;
 mod passwd;
 mod pubkey;
 mod put;
 mod remote;
 mod rewrap;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,6 +59,9 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Ls => ls,
+    Verify => verify,
+    Audit => audit,
     Rewrap => rewrap,
     Put => put,
     Remote => remote,

@@ -1,9 +1,12 @@
 //! What operations on many files tell while they run. Operations print nothing.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ops::audit::Audited;
+use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
 
 /// Something that happened to one file.
@@ -55,8 +58,26 @@ pub enum Event<'a> {
         /// What to know.
         message: &'a str,
     },
+    /// It goes on where an earlier run was interrupted.
+    Resumed {
+        /// What is made.
+        output: &'a Path,
+        /// How many bytes of it were there already.
+        bytes: u64,
+    },
+    /// Bytes of what was made are lost: zeros stand there.
+    Lost {
+        /// What was made.
+        output: &'a Path,
+        /// The lost bytes of it.
+        range: Range<u64>,
+    },
     /// It was not done.
     Failed(&'a Error),
+    /// An object was verified.
+    Verified(&'a Checked),
+    /// A version of an envelope was found that a key still opens, or that could not be judged.
+    Audited(&'a Audited),
 }
 
 /// Is told of every event, from any thread.
@@ -133,7 +154,7 @@ impl Observer for Counting<'_> {
                 self.bytes.fetch_add(size.unwrap_or(0), Ordering::Relaxed);
                 (&self.done, 1)
             }
-            Event::Warning { .. } => (&self.bytes, 0),
+            _ => (&self.bytes, 0),
         };
         counter.fetch_add(by, Ordering::Relaxed);
         self.next.event(event);
