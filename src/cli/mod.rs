@@ -24,6 +24,7 @@ mod keygen;
 mod man;
 mod passwd;
 mod pubkey;
+mod put;
 mod remote;
 mod rewrap;
 
@@ -58,6 +59,7 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Put => put,
     Get => get,
     Cat => cat,
     Rewrap => rewrap,

@@ -89,6 +89,8 @@ pub(crate) struct Watcher<'a> {
     progress: Progress,
     /// What is done to each file, in the past: "encrypted".
     done: &'static str,
+    /// What the number of bytes counts.
+    bytes: &'static str,
 }
 
 #[derive(Serialize)]
@@ -116,7 +118,12 @@ struct Totals<'a> {
 
 impl<'a> Watcher<'a> {
     pub(crate) fn new(report: &'a Report, total: Option<u64>, done: &'static str) -> Self {
-        Self { report, progress: report.progress(total), done }
+        Self { report, progress: report.progress(total), done, bytes: "bytes read" }
+    }
+
+    /// The same for a run that only tells: `would` is what it would do to each file.
+    pub(crate) fn dry_run(report: &'a Report, would: &'static str) -> Self {
+        Self { bytes: "bytes", ..Self::new(report, None, would) }
     }
 
     /// Ends with one line for people, or one JSON object.
@@ -129,7 +136,7 @@ impl<'a> Watcher<'a> {
             failed: summary.failed,
             bytes: summary.bytes,
         };
-        let mut text = format!("{} {}, {} bytes read", self.done, files(summary.done), summary.bytes);
+        let mut text = format!("{} {}, {} {}", self.done, files(summary.done), summary.bytes, self.bytes);
         for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));

@@ -121,7 +121,7 @@ pub struct Summary {
     pub failed: u64,
     /// Of those, files whose bytes are not what their writer made.
     pub integrity: u64,
-    /// Bytes of input read.
+    /// Bytes of input read, or, in a dry run, to be read.
     pub bytes: u64,
 }
 
@@ -147,15 +147,17 @@ impl Observer for Counting<'_> {
     fn event(&self, event: Event<'_>) {
         let (counter, by) = match &event {
             Event::Bytes(bytes) => (&self.bytes, *bytes),
-            Event::Done { .. } | Event::Put { .. } | Event::WouldPut { .. } | Event::WouldGet { .. } => {
-                (&self.done, 1)
-            }
+            Event::Done { .. } | Event::Put { .. } | Event::WouldGet { .. } => (&self.done, 1),
             Event::Skipped { .. } => (&self.skipped, 1),
             Event::Failed(error) => {
                 if error.kind() == ErrorKind::Integrity {
                     self.integrity.fetch_add(1, Ordering::Relaxed);
                 }
                 (&self.failed, 1)
+            }
+            Event::WouldPut { size, .. } => {
+                self.bytes.fetch_add(size.unwrap_or(0), Ordering::Relaxed);
+                (&self.done, 1)
             }
             Event::Warning { .. } | Event::Resumed { .. } | Event::Lost { .. } => (&self.bytes, 0),
         };

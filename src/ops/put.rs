@@ -11,6 +11,7 @@ use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::SystemTime;
@@ -26,7 +27,8 @@ use crate::format::section::DigestKind;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
-use crate::name::ObjectName;
+use crate::name::{ObjectName, stored_folder};
+use crate::ops::atomic::same_file;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
 use crate::ops::filter::Filter;
 use crate::ops::runtime;
@@ -43,6 +45,9 @@ const LARGE: u64 = 4 << 20;
 
 /// The most that all small files on their way take together, in KiB.
 const BUDGET: u32 = 24 << 10;
+
+/// So many refusals in a row are not about single objects.
+const REFUSALS: u32 = 64;
 
 /// How many pairs one thread keeps on their way.
 const IN_FLIGHT: usize = 32;
@@ -63,7 +68,7 @@ pub struct PutOptions {
     pub location: Location,
     /// Under which names.
     pub target: Target,
-    /// The folder of this machine that the location is in, if it is one: nothing of it is put into itself.
+    /// The folder of this machine that the results go to, if it is one: nothing of it is put into itself.
     pub except: Option<PathBuf>,
     /// Who can open the results.
     pub recipients: Vec<PublicKey>,
@@ -127,6 +132,12 @@ pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) ->
         }
         work();
     });
+    if run.is_over() {
+        let error =
+            format!("the store refused {REFUSALS} objects one after the other; the rest was not tried");
+        counting
+            .event(Event::Failed(&Error::new(ErrorKind::Refused, error).about(options.location.show(""))));
+    }
     Ok(counting.summary())
 }
 
@@ -170,12 +181,32 @@ impl PutOptions {
                 .hint("name a public key with --recipient"));
         }
         match self.target {
-            Target::Below(_) => walk::refuse_same_names(inputs),
+            Target::Below(_) => {
+                self.refuse_itself(inputs)?;
+                walk::refuse_same_names(inputs)
+            }
             Target::Named(_) if inputs.len() > 1 => {
                 Err(Error::usage("one name is not enough for many files"))
             }
             Target::Named(_) => Ok(()),
         }
+    }
+}
+
+impl PutOptions {
+    /// Refuses a folder whose results would be put among its own files, to be found and put again.
+    fn refuse_itself(&self, inputs: &[PathBuf]) -> Result<()> {
+        let Some(folder) = &self.except else { return Ok(()) };
+        for input in inputs.iter().filter(|input| input.is_dir()) {
+            let segments = walk::root_segments(input);
+            let result = segments.iter().fold(folder.clone(), |path, name| path.join(stored_folder(name)));
+            if same_file(&result, input)? {
+                return Err(Error::usage("would be put into itself")
+                    .at(input)
+                    .hint("choose a location that is another folder"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -191,8 +222,8 @@ struct Putting<'a> {
     large: AsyncMutex<()>,
     /// KiB that small files may still take.
     budget: Semaphore,
-    /// Whether the store refused for good.
-    over: Mutex<bool>,
+    /// How often in a row the store refused.
+    refused: AtomicU32,
 }
 
 impl<'a> Putting<'a> {
@@ -207,12 +238,13 @@ impl<'a> Putting<'a> {
             in_flight: each.clamp(1, IN_FLIGHT),
             large: AsyncMutex::new(()),
             budget: Semaphore::new(BUDGET as usize),
-            over: Mutex::new(false),
+            refused: AtomicU32::new(0),
         })
     }
 
+    /// Whether the store refuses whatever it is: a cap is reached, nobody paid, the bucket is gone.
     fn is_over(&self) -> bool {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.load(Ordering::Relaxed) >= REFUSALS
     }
 
     /// Whatever was found; failures are told, not returned.
@@ -221,11 +253,14 @@ impl<'a> Putting<'a> {
             Ok(found) => self.found(scope, &found).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = done {
-            if error.kind() == ErrorKind::Refused {
-                *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        match done {
+            Err(error) => {
+                if error.kind() == ErrorKind::Refused {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                }
+                self.observer.event(Event::Failed(&error));
             }
-            self.observer.event(Event::Failed(&error));
+            Ok(()) => self.refused.store(0, Ordering::Relaxed),
         }
     }
 

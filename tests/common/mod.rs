@@ -335,6 +335,12 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
+/// Other bytes in the file that is there.
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
+    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
 /// The JSON objects of `lines`.
 pub(crate) fn objects(lines: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
     lines
