@@ -6,6 +6,7 @@
 mod args;
 mod config;
 mod filter;
+mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
@@ -14,9 +15,11 @@ mod report;
 mod work;
 
 mod audit;
+mod cat;
 mod completions;
 mod decrypt;
 mod encrypt;
+mod get;
 mod inspect;
 mod keygen;
 mod ls;
@@ -64,6 +67,9 @@ commands! {
     Audit => audit,
     Rewrap => rewrap,
     Put => put,
+    Get => get,
+    Cat => cat,
+    Rewrap => rewrap,
     Remote => remote,
     Completions => completions,
     Man => man,

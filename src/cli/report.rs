@@ -138,6 +138,17 @@ impl Report {
         self.problem("warning", warning);
     }
 
+    /// A warning that programs get as `value`, a JSON line of its own.
+    pub(crate) fn warning_with(&self, value: &impl Serialize, warning: &Error) {
+        match self.settings.json {
+            true => {
+                self.state().warnings += 1;
+                self.json(value);
+            }
+            false => self.warning(warning),
+        }
+    }
+
     /// A failure; the run goes on, its exit code will tell.
     pub(crate) fn failure(&self, failure: &Error) {
         let status = match failure.kind() {

@@ -30,6 +30,11 @@ pub(crate) fn jobs(asked: Option<usize>) -> usize {
     asked.or_else(|| config::current().get(&config::JOBS, None)).unwrap_or_else(available)
 }
 
+/// The number of threads that is configured for all commands.
+pub(crate) fn jobs_configured() -> Option<usize> {
+    config::current().get(&config::JOBS, None)
+}
+
 /// The one reading of the clock.
 #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
 pub(crate) fn now() -> SystemTime {

@@ -250,6 +250,11 @@ impl Reader {
         &self.object
     }
 
+    /// The store that it reads from.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// The first bytes of it.
     pub fn front(&self) -> &[u8] {
         &self.front

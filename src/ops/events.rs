@@ -1,6 +1,6 @@
 //! What operations on many files tell while they run. Operations print nothing.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +57,17 @@ pub enum Event<'a> {
         path: &'a Path,
         /// What to know.
         message: &'a str,
+    },
+    /// It would be restored; nothing was read but the listing.
+    WouldGet {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What would be made.
+        output: &'a Path,
+        /// The length of the container, in bytes.
+        size: u64,
+        /// Whether something has that name already.
+        replaces: bool,
     },
     /// It goes on where an earlier run was interrupted.
     Resumed {
@@ -142,7 +153,7 @@ impl Observer for Counting<'_> {
     fn event(&self, event: Event<'_>) {
         let (counter, by) = match &event {
             Event::Bytes(bytes) => (&self.bytes, *bytes),
-            Event::Done { .. } | Event::Put { .. } => (&self.done, 1),
+            Event::Done { .. } | Event::Put { .. } | Event::WouldGet { .. } => (&self.done, 1),
             Event::Skipped { .. } => (&self.skipped, 1),
             Event::Failed(error) => {
                 if error.kind() == ErrorKind::Integrity {
@@ -175,6 +186,12 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
+impl<R: Seek> Seek for Watched<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
 /// A writer that remembers that it failed, so that the error names what was written and not what was read.
 pub(crate) struct Written<'t, W> {
     inner: W,
@@ -185,6 +202,11 @@ pub(crate) struct Written<'t, W> {
 impl<'t, W> Written<'t, W> {
     pub(crate) fn new(inner: W, target: &'t Path) -> Self {
         Self { inner, target, failed: false }
+    }
+
+    /// Whether writing failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// `error` about the target, if that failed.

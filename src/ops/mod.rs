@@ -15,6 +15,7 @@ pub mod ls;
 pub mod pair_files;
 mod parallel;
 pub mod part;
+mod place;
 pub mod put;
 mod recipe_files;
 mod restore;

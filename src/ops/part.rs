@@ -7,22 +7,21 @@
 //! before anything is added: what was not written from authentic sections is not gone on with. When the file is whole the
 //! slots are cut off and it gets its name. The file is locked while a run writes it.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::format::Header;
+use crate::format::{Header, Metadata};
 use crate::open::Done;
-use crate::ops::atomic::{publish_new, publish_replacing, sync};
+use crate::ops::atomic::{AtomicFile, Mode, publish_new, publish_replacing, sync};
 use crate::ops::pair_files::folder_of;
+use crate::ops::restore;
 use crate::{Error, IoContext as _, Result};
 
 const SUFFIX: &[u8] = b".sidekey-part";
@@ -44,17 +43,6 @@ pub fn part_path(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?;
     let name = [b".", name.as_bytes(), SUFFIX].concat();
     (name.len() <= NAME_MAX).then(|| target.with_file_name(OsString::from_vec(name)))
-}
-
-/// The part files that this process writes now, for who ends it and says how to go on.
-pub fn live() -> Vec<PathBuf> {
-    lock().iter().cloned().collect()
-}
-
-static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn lock() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a slot says.
@@ -124,7 +112,6 @@ impl<'a> Part<'a> {
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(Error::conflict("another run of sidekey is writing it").at(&path));
         }
-        lock().insert(path.clone());
         let mut part =
             Self { file, path, target: target.to_owned(), source, saved: 0, slots: 0, discard: false };
         let done = match part.newest().and_then(|slot| part.verified(&slot)) {
@@ -184,15 +171,23 @@ impl<'a> Part<'a> {
     ///
     /// # Errors
     /// `Conflict` when something has the name and is not to be replaced; else what the operating system says.
-    pub(crate) fn publish(mut self, mode: Option<u32>, replace: bool) -> Result<()> {
+    pub(crate) fn publish(mut self, metadata: Option<&Metadata>, replace: bool) -> Result<()> {
         let file = &self.file;
         file.set_len(self.source.total).context("cannot write", &self.path)?;
         // Without its slots it is worth nothing under this name.
         self.discard = true;
-        if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode & 0o777))
-                .context("cannot set the permissions", &self.target)?;
+        if let Some(times) = metadata.and_then(restore::file_times) {
+            file.set_times(times).context("cannot set the time", &self.target)?;
         }
+        match restore::mode(metadata) {
+            Mode::Exact(mode) => file.set_permissions(Permissions::from_mode(mode)),
+            // What the umask leaves is seen on a new file alone.
+            _ => AtomicFile::create(&self.target, Mode::Data)?
+                .file()
+                .metadata()
+                .and_then(|new| file.set_permissions(new.permissions())),
+        }
+        .context("cannot set the permissions", &self.target)?;
         file.sync_all().context("cannot write to the disk", &self.target)?;
         match replace {
             true => publish_replacing(&self.path, &self.target)?,
@@ -272,7 +267,6 @@ impl Drop for Part<'_> {
         if self.discard {
             let _ = std::fs::remove_file(&self.path);
         }
-        lock().remove(&self.path);
     }
 }
 

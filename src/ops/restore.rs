@@ -3,12 +3,13 @@
 //! Nothing below the destination is written through a symlink: folders are looked at before anything is put in them, and
 //! symlinks are made when all else is there.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::format::{FileType, Metadata};
@@ -28,6 +29,8 @@ pub(crate) struct Restoring<'a> {
     exists_hint: &'static str,
     observer: &'a dyn Observer,
     later: Mutex<Later>,
+    /// Folders that are there, and no symlinks: nothing of ours changes that before the end.
+    seen: Mutex<HashSet<PathBuf>>,
 }
 
 /// What is done when everything else has been restored.
@@ -44,7 +47,7 @@ impl<'a> Restoring<'a> {
         exists_hint: &'static str,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { root, replace, exists_hint, observer, later: Mutex::default() }
+        Self { root, replace, exists_hint, observer, later: Mutex::default(), seen: Mutex::default() }
     }
 
     /// Takes a folder, which is made now, or a symlink, which is made last.
@@ -64,6 +67,9 @@ impl<'a> Restoring<'a> {
     /// Makes the folders above `target`; below the destination no symlink is written through.
     pub(crate) fn make_parents(&self, target: &Path) -> Result<()> {
         let (Some(root), Some(parent)) = (self.root, target.parent()) else { return Ok(()) };
+        if self.seen().contains(parent) {
+            return Ok(());
+        }
         std::fs::create_dir_all(root).context("cannot make the folder", root)?;
         let mut path = root.to_owned();
         for segment in parent.strip_prefix(root).unwrap_or(Path::new("")).iter() {
@@ -80,7 +86,12 @@ impl<'a> Restoring<'a> {
                 );
             }
         }
+        self.seen().insert(parent.to_owned());
         Ok(())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Symlinks, then the modes and times of folders, the deepest first.
@@ -128,6 +139,29 @@ pub(crate) fn renamed(object: &ObjectName, metadata: &Metadata) -> Option<String
     let inside = metadata.name.as_ref()?;
     let same = object.is_folder() || object.segments().last() == Some(inside);
     (!same).then(|| format!("was encrypted under the name {}", String::from_utf8_lossy(inside)))
+}
+
+/// Says so, or with `strict` fails, when the pair of `object` was given another name.
+///
+/// # Errors
+/// `Integrity`.
+pub(crate) fn compare_name(
+    object: &ObjectName,
+    metadata: &Metadata,
+    shown: &str,
+    strict: bool,
+    observer: &dyn Observer,
+) -> Result<()> {
+    match renamed(object, metadata) {
+        None => Ok(()),
+        Some(message) if strict => Err(Error::integrity(message)
+            .about(shown)
+            .hint("somebody renamed or swapped it; without --strict this is a warning")),
+        Some(message) => {
+            observer.event(Event::Warning { path: Path::new(shown), message: &message });
+            Ok(())
+        }
+    }
 }
 
 /// Who may read the restored file.
