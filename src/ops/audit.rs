@@ -92,7 +92,7 @@ pub fn audit(
     });
     let summary = run.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     match summary == AuditSummary::default() && !target.path.is_empty() {
-        true => Err(Error::not_found("there is nothing under that name").about(target.show())),
+        true => Err(look::nothing_at(target)),
         false => Ok(summary),
     }
 }
