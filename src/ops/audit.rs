@@ -17,7 +17,7 @@ use crate::ops::{parallel, recipe_files, runtime};
 use crate::recipe::KeyFile;
 use crate::rewrap::{is_unknown, opens};
 use crate::store::{ListOptions, Listed, Object};
-use crate::{Error, ErrorKind, KeyId, Result};
+use crate::{ErrorKind, KeyId, Result};
 
 /// Whose key it is about.
 #[derive(Debug)]
