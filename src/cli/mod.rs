@@ -29,6 +29,7 @@ mod pubkey;
 mod put;
 mod remote;
 mod rewrap;
+mod rm;
 mod verify;
 
 use std::ffi::OsString;
@@ -66,6 +67,7 @@ commands! {
     Get => get,
     Cat => cat,
     Ls => ls,
+    Rm => rm,
     Verify => verify,
     Audit => audit,
     Rewrap => rewrap,

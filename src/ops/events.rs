@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::location::drive::Removed;
 use crate::ops::audit::Audited;
 use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
@@ -82,6 +83,20 @@ pub enum Event<'a> {
         output: &'a Path,
         /// The lost bytes of it.
         range: Range<u64>,
+    },
+    /// An object was removed from a location.
+    Removed {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it is gone, and what not.
+        removed: &'a Removed,
+    },
+    /// It would be removed; nothing was.
+    WouldRemove {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it would be gone, and what not.
+        removed: &'a Removed,
     },
     /// It was not done.
     Failed(&'a Error),

@@ -17,6 +17,7 @@ mod parallel;
 pub mod part;
 pub mod put;
 mod recipe_files;
+pub mod remove;
 mod restore;
 pub mod rewrap;
 mod runtime;
