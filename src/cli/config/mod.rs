@@ -19,7 +19,7 @@ use sidekey::{Error, IoContext as _, Result};
 
 pub(crate) use self::edit::{Editor, NewRemote, location_of};
 pub(crate) use self::file::{Pinned, Remote};
-pub(crate) use self::settings::{JOBS, SETTINGS, Setting, Typed};
+pub(crate) use self::settings::{IF_EXISTS, JOBS, SETTINGS, Setting, Typed};
 
 use self::file::ConfigFile;
 
