@@ -272,7 +272,7 @@ fn what_was_lost(saved: &Salvaged) -> String {
     if saved.truncated {
         faults.push(format!("all behind byte {} is lost, however much it was", saved.written));
     } else if saved.end_lost {
-        faults.push("its end section is damaged".into());
+        faults.push("its end section is damaged or missing".into());
     }
     if saved.metadata_lost {
         faults.push("its time and mode are lost".into());
