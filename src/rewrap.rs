@@ -207,7 +207,8 @@ fn rewrapped(
     Ok(blocks)
 }
 
-fn is_unknown(content: &Content) -> bool {
+/// Whether a block is of a kind that this version cannot judge.
+pub(crate) fn is_unknown(content: &Content) -> bool {
     match content {
         Content::Entry(entry) => matches!(entry.wrap, Wrap::Other(_)),
         Content::Info(_) => false,

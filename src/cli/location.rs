@@ -8,7 +8,6 @@ use std::sync::Arc;
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
-use sidekey::name::stored_folder;
 use sidekey::store::local::LocalStore;
 use sidekey::{Error, ErrorKind, Result};
 
@@ -21,8 +20,8 @@ use super::work;
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) target: Target,
-    /// The folder of this machine that its store is in, if it is one.
-    root: Option<PathBuf>,
+    /// The folder of this machine that the location is, where it is one.
+    pub(crate) folder: Option<PathBuf>,
     /// The remote by which it was named.
     remote: Option<&'static Remote>,
 }
@@ -50,7 +49,7 @@ impl Place {
         match Argument::parse(typed)? {
             Argument::Local(path) => {
                 let (root, rest) = split(&path, Path::is_dir)?;
-                Ok(Self { target: at(&root, &rest)?, root: Some(root), remote: None })
+                Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None })
             }
             Argument::Remote(name, path) => {
                 let remote = config::current().remote(&name)?;
@@ -68,19 +67,9 @@ impl Place {
                     )),
                     _ => error,
                 })?;
-                Ok(Self { target, root: Some(root), remote: Some(remote) })
+                Ok(Self { target, folder: Some(root), remote: Some(remote) })
             }
         }
-    }
-
-    /// The folder of this machine in which what is put there comes to stand, if it is on this machine.
-    pub(crate) fn on_disk(&self) -> Option<PathBuf> {
-        let root = self.root.as_ref()?;
-        let path = match self.target.folder {
-            true => &self.target.path[..],
-            false => self.target.path.split_last().map_or(&[][..], |(_, folders)| folders),
-        };
-        Some(path.iter().map(|folder| stored_folder(folder)).fold(root.clone(), |path, name| path.join(name)))
     }
 
     /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
@@ -168,32 +157,31 @@ mod tests {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         std::fs::copy(file!(), dir.path().join("vault/x.enc")).unwrap();
-        // Typed, the store's folder, the plain path, whether only a folder is meant, where new files come to stand.
-        let cases: [(&str, &str, &[&str], bool, &str); 12] = [
-            ("vault", "vault", &[], true, "vault"),
-            ("vault/", "vault", &[], true, "vault"),
-            ("vault/x", "vault", &["x"], false, "vault"),
-            ("vault/x.enc", "vault", &["x.enc"], false, "vault"),
-            ("vault/x/", "vault", &["x"], true, "vault/x"),
-            ("vault/photos", "vault/photos", &[], true, "vault/photos"),
-            ("vault/photos/2024/a.jpg", "vault/photos", &["2024", "a.jpg"], false, "vault/photos/2024"),
-            ("vault/a.enc/b", "vault", &["a.enc", "b"], false, "vault/a.enc~"),
-            ("vault/a.enc~/b", "vault/a.enc~", &["b"], false, "vault/a.enc~"),
-            ("vault/../vault/./x", "vault/../vault/.", &["x"], false, "vault/../vault/."),
-            ("new", "", &["new"], false, ""),
-            ("new/", "", &["new"], true, "new"),
+        // Typed, the store's folder, the plain path, whether only a folder is meant.
+        let cases: [(&str, &str, &[&str], bool); 12] = [
+            ("vault", "vault", &[], true),
+            ("vault/", "vault", &[], true),
+            ("vault/x", "vault", &["x"], false),
+            ("vault/x.enc", "vault", &["x.enc"], false),
+            ("vault/x/", "vault", &["x"], true),
+            ("vault/photos", "vault/photos", &[], true),
+            ("vault/photos/2024/a.jpg", "vault/photos", &["2024", "a.jpg"], false),
+            ("vault/a.enc/b", "vault", &["a.enc", "b"], false),
+            ("vault/a.enc~/b", "vault/a.enc~", &["b"], false),
+            ("vault/../vault/./x", "vault/../vault/.", &["x"], false),
+            ("new", "", &["new"], false),
+            ("new/", "", &["new"], true),
         ];
-        for (typed, root, path, folder, on_disk) in cases {
+        for (typed, root, path, folder) in cases {
             let place = Place::open(dir.path().join(typed).as_os_str()).unwrap();
             let whole = |name: &str| dir.path().join(name).to_str().unwrap().trim_end_matches('/').to_owned();
-            assert_eq!(place.root.as_ref().unwrap().to_str().unwrap(), whole(root), "{typed}");
+            assert_eq!(place.folder.as_ref().unwrap().to_str().unwrap(), whole(root), "{typed}");
             assert_eq!(
                 place.target.path,
                 path.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(),
                 "{typed}"
             );
             assert_eq!(place.target.folder, folder, "{typed}");
-            assert_eq!(place.on_disk().unwrap().to_str().unwrap(), whole(on_disk), "{typed}");
             let url = format!("file://{}", whole("").to_owned() + "/" + typed);
             assert_eq!(Place::open(url.as_ref()).unwrap().target.path, place.target.path, "{url}");
         }

@@ -11,22 +11,28 @@ pub(crate) mod guard;
 mod identity;
 mod location;
 mod passphrase;
+mod prompt;
 mod report;
 mod work;
 
+mod audit;
 mod cat;
+mod clean;
 mod completions;
 mod decrypt;
 mod encrypt;
 mod get;
 mod inspect;
 mod keygen;
+mod ls;
 mod man;
 mod passwd;
 mod pubkey;
 mod put;
 mod remote;
 mod rewrap;
+mod rm;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,6 +68,11 @@ commands! {
     Put => put,
     Get => get,
     Cat => cat,
+    Ls => ls,
+    Rm => rm,
+    Verify => verify,
+    Audit => audit,
+    Clean => clean,
     Rewrap => rewrap,
     Remote => remote,
     Completions => completions,

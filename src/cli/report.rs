@@ -62,6 +62,11 @@ impl Report {
         Self { settings, state: Mutex::default(), bar: ProgressBar::hidden() }
     }
 
+    /// Whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.settings.json
+    }
+
     /// From now on standard output carries data: results go to standard error instead.
     pub(crate) fn stdout_is_data(&self) {
         self.state().data = true;

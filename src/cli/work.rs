@@ -136,7 +136,8 @@ impl<'a> Watcher<'a> {
             failed: summary.failed,
             bytes: summary.bytes,
         };
-        let mut text = format!("{} {}, {} {}", self.done, files(summary.done), summary.bytes, self.bytes);
+        let mut text =
+            format!("{} {}, {} {}", self.done, count(summary.done, "file"), summary.bytes, self.bytes);
         for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
@@ -146,11 +147,10 @@ impl<'a> Watcher<'a> {
     }
 }
 
-fn files(count: u64) -> String {
-    match count {
-        1 => "1 file".into(),
-        _ => format!("{count} files"),
-    }
+/// `1 file`, `2 files`.
+pub(crate) fn count(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 impl Observer for Watcher<'_> {

@@ -5,6 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::location::drive::Removed;
+use crate::ops::audit::Audited;
+use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
 
 /// Something that happened to one file.
@@ -81,8 +84,26 @@ pub enum Event<'a> {
         /// The lost bytes of it.
         range: Range<u64>,
     },
+    /// An object was removed from a location.
+    Removed {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it is gone, and what not.
+        removed: &'a Removed,
+    },
+    /// It would be removed; nothing was.
+    WouldRemove {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it would be gone, and what not.
+        removed: &'a Removed,
+    },
     /// It was not done.
     Failed(&'a Error),
+    /// An object was verified.
+    Verified(&'a Checked),
+    /// A version of an envelope was found that a key still opens, or that could not be judged.
+    Audited(&'a Audited),
 }
 
 /// Is told of every event, from any thread.
@@ -159,7 +180,7 @@ impl Observer for Counting<'_> {
                 self.bytes.fetch_add(size.unwrap_or(0), Ordering::Relaxed);
                 (&self.done, 1)
             }
-            Event::Warning { .. } | Event::Resumed { .. } | Event::Lost { .. } => (&self.bytes, 0),
+            _ => (&self.bytes, 0),
         };
         counter.fetch_add(by, Ordering::Relaxed);
         self.next.event(event);

@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::format::{Envelope, HEADER_LEN, Header, envelope, section};
+use crate::format::{Envelope, HEADER_LEN, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::read;
-use crate::name::ObjectName;
+use crate::name::{ObjectName, containers_of, stored_folder};
 use crate::recipe::{self, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
@@ -30,6 +30,8 @@ pub(crate) enum Text {
     Ours(Envelope),
     /// A key file of the OpenSSL recipe.
     Recipe(KeyFile),
+    /// No envelope at all: a container that is called like one, as scripts make them of files called `x.key`.
+    Container,
 }
 
 /// Reads the start of one version of a container.
@@ -64,6 +66,9 @@ pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front>
 /// `Integrity` when it is none; what reading fails with.
 pub(crate) async fn text(location: &Location, object: &Object) -> Result<Text> {
     let bytes = start(location, object, envelope::MAX_BYTES as u64 + 1).await?;
+    if recipe::detect_container(&bytes).is_some() || bytes.starts_with(header::MAGIC) {
+        return Ok(Text::Container);
+    }
     match recipe::detect_key_file(&bytes) {
         Some(key_file) => Ok(Text::Recipe(key_file)),
         None => Envelope::parse(&bytes)
@@ -136,10 +141,23 @@ pub(crate) async fn again(
     Ok(found)
 }
 
+/// The names whose pair a target may mean, the likelier first: as a file is called, and as its container or envelope is,
+/// which is what the shell completes.
+pub(crate) fn names(target: &Target) -> Vec<ObjectName> {
+    let Some(name) = target.file() else { return vec![] };
+    let stored = target.path.split_last().and_then(|(last, folders)| {
+        let folders: String = folders.iter().map(|folder| stored_folder(folder) + "/").collect();
+        Some(folders + std::str::from_utf8(last).ok()?)
+    });
+    let stored = stored.unwrap_or_default();
+    let containers = [stored.clone()].into_iter().chain(containers_of(&stored));
+    [name].into_iter().chain(containers.filter_map(|container| ObjectName::parse(&container))).collect()
+}
+
 /// The listings that make up a target: the object of that name and what is below the folder of that name.
 pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterator<Item = Listing<'a>> {
-    let object = target.file().map(|name| Scope::pair(&name));
-    let scopes = object.into_iter().chain([Scope::below(&target.path)]);
+    let pairs = names(target).into_iter().map(|name| Scope::pair(&name));
+    let scopes = pairs.chain([Scope::below(&target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
 }
 

@@ -7,13 +7,13 @@ use std::fmt;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
-use tokio::runtime::Handle;
 
 use crate::format::{Header, section};
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, PairEntry, Scope};
 use crate::name::plain_folder;
 use crate::ops::look::{self, Front, Text};
+use crate::ops::runtime;
 use crate::store::Object;
 use crate::{Error, ErrorKind, KeyId, Result};
 
@@ -73,7 +73,7 @@ impl fmt::Display for Problem {
 pub struct Line {
     /// What it is about.
     pub kind: Kind,
-    /// The plain path, raw, segment by segment: below the target, or with [`Listed::Object`] from its own name on.
+    /// The plain path, raw, segment by segment: below the target, or with [`Self::from_parent`] from its own name on.
     pub path: Vec<Vec<u8>>,
     /// Whether the path begins with the target's own name.
     pub from_parent: bool,
@@ -110,14 +110,10 @@ pub struct LsSummary {
 /// Lists a target; `tell` gets each line in the order of the listing, or what could not be listed.
 ///
 /// # Errors
-/// `NotFound` when nothing is there; what the store cannot say about itself. What single objects fail with is told.
-pub fn ls(
-    handle: &Handle,
-    target: &Target,
-    options: LsOptions,
-    tell: &mut dyn FnMut(Result<Line>),
-) -> Result<LsSummary> {
-    handle.block_on(async {
+/// `NotFound` when nothing is there; what starting threads and the store's capabilities fail with. What single objects
+/// fail with is told.
+pub fn ls(target: &Target, options: LsOptions, tell: &mut dyn FnMut(Result<Line>)) -> Result<LsSummary> {
+    runtime::start()?.block_on(async {
         let capabilities = target.location.store().capabilities().await?;
         let lister = Lister {
             target,
@@ -177,12 +173,11 @@ impl Lister<'_> {
     /// The object of the target's name, then what is below the folder of that name. Where both are there and folders are
     /// not entered, the folder is one line.
     async fn list(&self, told: &mut Told<'_>) {
-        let mut is_object = false;
-        if let Some(name) = self.target.file() {
+        for name in look::names(self.target) {
             let scope = Scope::pair(&name).with_versions(self.options.versions);
             self.tell_all(&scope, true, told).await;
-            is_object = told.summary != LsSummary::default();
         }
+        let is_object = told.summary != LsSummary::default();
         let scope = Scope::below(&self.target.path)
             .with_one_level(!self.options.recursive)
             .with_versions(self.options.versions);
@@ -316,7 +311,7 @@ impl Lister<'_> {
                         return Ok(Some(recipients));
                     }
                 }
-                Ok(Text::Recipe(_)) => {}
+                Ok(Text::Recipe(_) | Text::Container) => {}
                 Err(error) => fault = Some(error),
             }
         }

@@ -16,7 +16,6 @@ use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 
 use self::envelope_file::EnvelopeFile;
-use self::judge::opens_to_text;
 use crate::format::{Envelope, envelope, header};
 use crate::ops::atomic::sync;
 use crate::ops::events::{Event, Observer};
@@ -352,7 +351,7 @@ impl Rewrapping<'_> {
     fn opens(&self, path: &Path) -> Result<bool> {
         let bytes = read(path)?;
         match detect_key_file(&bytes) {
-            Some(key_file) => Ok(opens_to_text(&key_file, &self.options.rotation)),
+            Some(key_file) => Ok(recipe_files::opens_to_text(&key_file, &self.options.rotation.old)),
             None => {
                 let envelope = Envelope::parse(&bytes).map_err(|error| error.at(path))?;
                 Ok(self.options.rotation.still_opens(&envelope))

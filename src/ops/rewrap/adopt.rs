@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use super::judge::{opens_to_text, recipe_container_of};
+use super::judge::recipe_container_of;
 use super::{Prove, Rewrapping, read, reason};
 use crate::format::Envelope;
 use crate::ops::atomic::{AtomicFile, Mode};
@@ -23,7 +23,7 @@ impl Rewrapping<'_> {
         let before = read(path)?;
         let key_file =
             detect_key_file(&before).ok_or_else(|| Error::conflict("changed while it was read").at(path))?;
-        if !opens_to_text(&key_file, rotation) {
+        if !recipe_files::opens_to_text(&key_file, &rotation.old) {
             self.count(|summary| summary.not_ours += 1);
             self.observer.event(Event::Skipped { path, why: reason(RewrapOutcome::NotOurs) });
             return Ok(());

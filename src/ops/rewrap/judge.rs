@@ -59,7 +59,7 @@ pub(super) fn judge_key_file(
     let key_file = detect_key_file(bytes).ok_or_else(|| Error::conflict("changed while it was read"))?;
     let mut judged =
         Judged { finding: Finding::NotOurs, new: None, residue: vec![], checked: 0, unchecked: 0 };
-    if !opens_to_text(&key_file, rotation) {
+    if !recipe_files::opens_to_text(&key_file, &rotation.old) {
         return Ok(judged);
     }
     let [recipient] = rotation.new.as_slice() else {
@@ -93,11 +93,6 @@ fn decide(key_file: &Path, blocks: &[PasswordBlock], settled: &Settled) -> Resul
     let Some(container) = recipe_container_of(key_file) else { return Ok(None) };
     let sample = recipe_files::sample_of(&container)?;
     settled.decide(&container, blocks, &sample).map(Some)
-}
-
-/// Whether an old key makes text of a key file. Random bytes, which a wrong key gives now and then, are not.
-pub(super) fn opens_to_text(key_file: &KeyFile, rotation: &Rotation) -> bool {
-    key_file.open(&rotation.old).is_ok_and(|blocks| blocks.iter().any(PasswordBlock::is_text))
 }
 
 /// The paths of the containers that an envelope of this name may belong to.
