@@ -30,23 +30,37 @@ fn keys(store: &LocalStore, options: ListOptions) -> Vec<String> {
         .collect()
 }
 
+/// Puts pairs of small objects from this many threads, each with this many on their way.
+fn put_pairs(store: &LocalStore, pairs: usize, threads: usize, at_once: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let body = Bytes::from(vec![7; 4096 + 1_000]);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (body, runtime) = (&body, &runtime);
+            scope.spawn(move || {
+                let one = |number: usize| async move {
+                    let name = format!("folder-{:02}/{number:06}", number / 1_000);
+                    let new = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
+                    let envelope = format!("{name}.0123456789abcdef.key.enc");
+                    store.put(&envelope, body.slice(..1_000), &new).await.unwrap();
+                    store.put(&format!("{name}.enc"), body.clone(), &PutOptions::default()).await.unwrap();
+                };
+                let mine = (0..pairs).filter(|number| number % threads == thread);
+                let all = futures_util::stream::iter(mine.map(one)).buffer_unordered(at_once);
+                runtime.block_on(all.collect::<Vec<()>>());
+            });
+        }
+    });
+}
+
 #[test]
-fn smoke() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let store = LocalStore::open(dir.path()).unwrap();
-    let one = put(&store, "a/b/x.enc", "one", OnlyIf::Absent).unwrap();
-    assert_eq!(put(&store, "a/b/x.enc", "two", OnlyIf::Absent).unwrap_err().kind(), ErrorKind::Conflict);
-    let two = put(&store, "a/b/x.enc", "two", OnlyIf::Version(one.version.clone())).unwrap();
-    assert_eq!(
-        put(&store, "a/b/x.enc", "3", OnlyIf::Version(one.version.clone())).unwrap_err().kind(),
-        ErrorKind::Conflict
-    );
-    assert_eq!(run(store.stat("a/b/x.enc", None)).unwrap().version, two.version);
-    assert_eq!(std::fs::read(dir.path().join("a/b/x.enc")).unwrap(), b"two");
-    put(&store, "a.b", "", OnlyIf::Always).unwrap();
-    assert_eq!(keys(&store, ListOptions::default()), ["a.b", "a/b/x.enc"]);
-    run(store.delete("a/b/x.enc", &two.version)).unwrap();
-    assert_eq!(keys(&store, ListOptions::default()), ["a.b"]);
-    assert!(!dir.path().join("a").exists());
-    println!("{:?}", store.sync_counts());
+#[ignore = "a measurement, on whatever disk the build is on"]
+fn measure_group_commit() {
+    for (threads, at_once) in [(2, 32)] {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let store = LocalStore::open(dir.path()).unwrap();
+        let start = std::time::Instant::now();
+        put_pairs(&store, 10_000, threads, at_once);
+        println!("{threads} x {at_once}: {:?} in {:?}", store.sync_counts(), start.elapsed());
+    }
 }

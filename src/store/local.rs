@@ -10,6 +10,8 @@ mod folder;
 mod group;
 mod list;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fs::File;
@@ -82,18 +84,8 @@ impl LocalStore {
             Errno::NOTDIR => Error::usage("is not a folder").at(root),
             error => failed("cannot open the folder", error, root),
         })?;
-        let longest_name = rustix::fs::fstatvfs(folder.fd()).map_or(255, |found| found.f_namemax as usize);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                root: root.to_owned(),
-                has_locks: folder.has_locks(),
-                folders: Folders::new(folder),
-                group: Group::default(),
-                counters: Counters::default(),
-                opened: AtomicU64::new(0),
-                longest_name: if longest_name == 0 { 255 } else { longest_name },
-            }),
-        })
+        let has_locks = folder.has_locks();
+        Ok(Self { inner: Arc::new(Inner::new(root, Folders::new(folder), has_locks)) })
     }
 
     /// The store in a folder that is made where it is missing, with those above it.
@@ -235,6 +227,20 @@ impl Store for LocalStore {
 }
 
 impl Inner {
+    fn new(root: &Path, folders: Folders, has_locks: bool) -> Self {
+        let longest_name =
+            rustix::fs::fstatvfs(folders.root().fd()).map_or(0, |found| found.f_namemax as usize);
+        Self {
+            root: root.to_owned(),
+            has_locks,
+            folders,
+            group: Group::default(),
+            counters: Counters::default(),
+            opened: AtomicU64::new(0),
+            longest_name: if longest_name == 0 { 255 } else { longest_name },
+        }
+    }
+
     fn path(&self, key: &str) -> PathBuf {
         if key.is_empty() { self.root.clone() } else { self.root.join(key.trim_start_matches('/')) }
     }

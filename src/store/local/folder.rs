@@ -40,6 +40,12 @@ impl Folder {
         Ok(Self { key: String::new(), fd: Arc::new(fd), identity, disk, parent: None, durable })
     }
 
+    /// The same on another kind of disk.
+    #[cfg(test)]
+    pub(super) fn on(self, disk: Disk) -> Self {
+        Self { disk, ..self }
+    }
+
     /// The folder with this name in it. `Errno::LOOP` for a symlink.
     fn child(self: &Arc<Self>, name: &str) -> Result<Self, Errno> {
         let fd = readable_or_not(|more| open_folder(&self.fd, name, more))?;
@@ -150,6 +156,12 @@ impl Folders {
         Self { root: Arc::new(root), held: Mutex::default(), whole_path }
     }
 
+    /// The same where the kernel cannot open a whole path without symlinks.
+    #[cfg(test)]
+    pub(super) fn step_by_step(self) -> Self {
+        Self { whole_path: false, ..self }
+    }
+
     pub(super) fn root(&self) -> &Arc<Folder> {
         &self.root
     }
@@ -222,6 +234,11 @@ impl Folders {
         held.retain(|other| other.key != folder.key);
         held.push_front(Arc::clone(folder));
         held.truncate(HELD);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_now(&self) -> usize {
+        self.held().len()
     }
 
     fn held(&self) -> MutexGuard<'_, VecDeque<Arc<Folder>>> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::fault::{failed, moved};
@@ -20,6 +20,9 @@ use crate::{Error, ErrorKind, Result};
 /// So much is written and read back at a time, so that it is still in the processor's cache.
 const STEP: usize = 256 << 10;
 
+/// By less than this many nanoseconds the time of a file may be off.
+const TICK: u64 = 1_000_000;
+
 /// Files from here on are synced by themselves before they join a group, so that small ones do not wait for them.
 const LARGE: usize = 1 << 20;
 
@@ -30,6 +33,7 @@ impl Inner {
         for _ in 0..3 {
             let mut ready = self.begin(&named, &options.only_if)?;
             write_checked(&ready.file, 0, body, &named.path)?;
+            set_apart(&ready)?;
             if body.len() >= LARGE {
                 self.sync(&mut ready)?;
             }
@@ -62,8 +66,10 @@ impl Inner {
                         synced: false,
                     });
                 }
-                // The folder was removed since it was last used.
-                Err(Errno::NOENT | Errno::STALE) if tries < 3 => self.folders.forget(named.folder),
+                // The folder was removed since it was last used, or somebody has that name.
+                Err(Errno::NOENT | Errno::STALE | Errno::EXIST) if tries < 3 => {
+                    self.folders.forget(named.folder);
+                }
                 Err(error) => return Err(failed("cannot create a file there", error, &named.path)),
             }
             tries += 1;
@@ -78,6 +84,23 @@ impl Inner {
     }
 }
 
+/// Gives a file that replaces a certain version a time that no version before had. Without that, two replacements within
+/// a tick of the kernel's clock (some milliseconds) could end in the inode, size and times of the first version, and a
+/// third writer, who read that, would not notice.
+fn set_apart(ready: &Ready) -> Result<()> {
+    if !matches!(ready.only_if, OnlyIf::Version(_)) {
+        return Ok(());
+    }
+    let set = || {
+        let found = rustix::fs::fstat(&ready.file)?;
+        let nanos = found.st_mtime_nsec as u64;
+        let nanos = nanos - nanos % TICK + ready.temporary.number() % TICK;
+        let time = Timespec { tv_sec: found.st_mtime, tv_nsec: nanos as _ };
+        rustix::fs::futimens(&ready.file, &Timestamps { last_access: time, last_modification: time })
+    };
+    set().map_err(|error| failed("cannot set the time", error, &ready.path))
+}
+
 fn cannot_make(error: Errno, path: &Path) -> Error {
     match error {
         Errno::NOTDIR => Error::conflict("a file has the name of its folder").at(path),
@@ -87,7 +110,7 @@ fn cannot_make(error: Errno, path: &Path) -> Error {
 }
 
 /// Writes `bytes` at `offset` and reads them back.
-fn write_checked(file: &OwnedFd, offset: u64, bytes: &[u8], path: &Path) -> Result<()> {
+pub(super) fn write_checked(file: &OwnedFd, offset: u64, bytes: &[u8], path: &Path) -> Result<()> {
     let mut back = vec![0; bytes.len().min(STEP)];
     let mut at = offset;
     for step in bytes.chunks(STEP) {
@@ -246,6 +269,7 @@ impl Upload for LocalUpload {
             Finish::Now(ready) => ready,
             Finish::Before(written) => return Ok(written),
         };
+        set_apart(&ready)?;
         self.store.sync(&mut ready)?;
         match self.store.group.publish(ready, &self.store.counters).await.map_err(Error::from) {
             Ok(version) => {
