@@ -321,34 +321,46 @@ impl Inner {
     /// Deletes a file if it is still this one.
     fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
         let named = self.named(key)?;
+        let fails = |doing| move |error| failed(doing, error, &self.path(key));
         let _gate = self.group.gate();
-        loop {
-            let folder = match self.folders.folder(named.folder, false) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-                Err(Errno::LOOP) => return Err(fault::symlink_above(&named.path)),
-                Err(error) => return Err(failed("cannot open its folder", error, &named.path)),
-            };
-            let locked = folder.lock();
-            if !folder.stands().map_err(|error| failed("cannot look up the folder", error, &named.path))? {
-                self.folders.forget(named.folder);
+        for _ in 0..3 {
+            let Some(folder) = self.folder_there(&named)? else { return Ok(()) };
+            let _locked = folder.lock();
+            if !folder.stands().map_err(fails("cannot look up the folder"))? {
+                self.folders.forget();
                 continue;
             }
             match rustix::fs::statat(folder.fd(), named.name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(found)
                     if stamp::kind(&found) == FileType::RegularFile && stamp::stamp(&found) == *version => {}
                 Ok(_) | Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(failed("cannot read", error, &named.path)),
+                Err(error) => return Err(fails("cannot read")(error)),
             }
             match rustix::fs::unlinkat(folder.fd(), named.name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(failed("cannot remove the file", error, &named.path)),
+                Err(error) => return Err(fails("cannot remove the file")(error)),
             }
             let synced = self.counters.folder(folder.disk(), folder.fd());
             synced.map_err(|error| group::unsure(error, &named.path))?;
             self.remove_empty(&folder);
-            drop(locked);
             return Ok(());
+        }
+        Err(fault::moved().at(&named.path))
+    }
+
+    /// The folder of a key, if there is one now.
+    fn folder_there(&self, named: &Named<'_>) -> Result<Option<Arc<Folder>>> {
+        let mut found = self.folders.folder(named.folder, false);
+        if found.is_err() {
+            // What is held open may not be what is there now.
+            self.folders.forget();
+            found = self.folders.folder(named.folder, false);
+        }
+        match found {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::LOOP) => Err(fault::symlink_above(&named.path)),
+            Err(error) => Err(failed("cannot open its folder", error, &named.path)),
         }
     }
 
@@ -359,7 +371,7 @@ impl Inner {
             if rustix::fs::unlinkat(parent.fd(), name, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
-            self.folders.forget(folder.key());
+            self.folders.forget();
             folder = parent;
         }
     }
@@ -373,6 +385,9 @@ impl Inner {
         }
         let folder = match self.folders.open(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(folder) => folder,
+            Err(Errno::NOTDIR) if self.leads_through_symlink(folder) => {
+                return Err(fault::symlink_above(&path));
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(error) => return Err(failed("cannot open its folder", error, &path)),
         };

@@ -56,10 +56,6 @@ impl Folder {
         Ok(Self { key, fd: Arc::new(fd), identity, disk, parent, durable: AtomicBool::new(false) })
     }
 
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
@@ -187,11 +183,9 @@ impl Folders {
         Ok(folder)
     }
 
-    /// Forgets what is held open of a folder and what is below it.
-    pub(super) fn forget(&self, key: &str) {
-        let below =
-            |held: &str| held.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.held().retain(|folder| !below(&folder.key));
+    /// Forgets what is held open: something is not where it was.
+    pub(super) fn forget(&self) {
+        self.held().clear();
     }
 
     /// Opens what has this key now, in one call where the kernel can see to it that the way holds no symlink.
@@ -254,7 +248,11 @@ pub(super) fn identity(found: &Stat) -> (u64, u64) {
 fn readable_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     match open(OFlags::empty()) {
         #[cfg(target_os = "linux")]
-        Err(Errno::ACCESS) => open(OFlags::PATH),
+        Err(Errno::ACCESS) => {
+            let folder = open(OFlags::PATH)?;
+            rustix::fs::accessat(&folder, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty())?;
+            Ok(folder)
+        }
         opened => opened,
     }
 }

@@ -38,7 +38,7 @@ impl Inner {
                 self.sync(&mut ready)?;
             }
             match self.group.publish(ready, &self.counters).await {
-                Err(Unpublished::Moved) => self.folders.forget(named.folder),
+                Err(Unpublished::Moved) => self.folders.forget(),
                 published => return Ok(Written { version: published? }),
             }
         }
@@ -49,31 +49,42 @@ impl Inner {
     fn begin(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready> {
         let mut tries = 0;
         loop {
-            let folder =
-                self.folders.folder(named.folder, true).map_err(|error| cannot_make(error, &named.path))?;
-            let temporary = Temporary::within(Arc::clone(folder.fd()))?;
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(folder.fd(), temporary.path(), flags, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => {
-                    return Ok(Ready {
-                        file,
-                        temporary,
-                        folder,
-                        name: named.name.to_owned(),
-                        path: named.path.clone(),
-                        only_if: only_if.clone(),
-                        order: self.next_order(),
-                        synced: false,
-                    });
+            match self.begin_once(named, only_if) {
+                // A folder that is held open was removed since it was last used, or somebody has that name.
+                Err(Begin::Stale(_)) if tries < 3 => self.folders.forget(),
+                Err(Begin::Stale(error)) => {
+                    return Err(failed("cannot create a file there", error, &named.path));
                 }
-                // The folder was removed since it was last used, or somebody has that name.
-                Err(Errno::NOENT | Errno::STALE | Errno::EXIST) if tries < 3 => {
-                    self.folders.forget(named.folder);
-                }
-                Err(error) => return Err(failed("cannot create a file there", error, &named.path)),
+                Err(Begin::Failed(error)) => return Err(error),
+                Ok(ready) => return Ok(ready),
             }
             tries += 1;
         }
+    }
+
+    fn begin_once(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready, Begin> {
+        let stale = |error| matches!(error, Errno::NOENT | Errno::STALE | Errno::EXIST);
+        let folder = self.folders.folder(named.folder, true).map_err(|error| match stale(error) {
+            true => Begin::Stale(error),
+            false => Begin::Failed(cannot_make(error, &named.path)),
+        })?;
+        let temporary = Temporary::within(Arc::clone(folder.fd())).map_err(Begin::Failed)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder.fd(), temporary.path(), flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|error| match stale(error) {
+            true => Begin::Stale(error),
+            false => Begin::Failed(failed("cannot create a file there", error, &named.path)),
+        })?;
+        Ok(Ready {
+            file,
+            temporary,
+            folder,
+            name: named.name.to_owned(),
+            path: named.path.clone(),
+            only_if: only_if.clone(),
+            order: self.next_order(),
+            synced: false,
+        })
     }
 
     fn sync(&self, ready: &mut Ready) -> Result<()> {
@@ -82,6 +93,13 @@ impl Inner {
         ready.synced = true;
         Ok(())
     }
+}
+
+/// Why a file was not begun.
+enum Begin {
+    /// What is held open may not be what is there now.
+    Stale(Errno),
+    Failed(Error),
 }
 
 /// Gives a file that replaces a certain version a time that no version before had. Without that, two replacements within
