@@ -19,7 +19,7 @@ use sidekey::ops::atomic::is_temporary_name;
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    Body, GetOptions, ListOptions, Listed, OnlyIf, PutOptions, Store, Unfinished, Upload, VersionId,
+    Body, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store, Unfinished, Upload, VersionId,
 };
 use sidekey::{Error, ErrorKind, Result};
 use tempfile::TempDir;
@@ -37,10 +37,6 @@ impl Place {
         let root = dir.path().join("root");
         let store = LocalStore::create(&root).unwrap();
         Self { store, root, dir }
-    }
-
-    fn path(&self, key: &str) -> PathBuf {
-        self.root.join(key)
     }
 
     /// A folder beside the root that nothing of the store may touch.
@@ -822,12 +818,25 @@ fn many_small_files_share_their_syncs() {
     println!("{counts:?} for 2000 files");
     assert!(counts.data + counts.folders < 2_000 / 5, "fewer than one sync for five files: {counts:?}");
     assert!(counts.groups >= 2_000 / 64, "no group holds more than what is on its way: {counts:?}");
-    assert_eq!(all(store).len(), 2_000);
     assert_eq!(tree(root).len(), 2_001);
-    assert!(list(store, ListOptions::default()).into_iter().all(|listed| match listed.unwrap() {
-        Listed::Object(object) => object.size == if object.key.ends_with(".key.enc") { 1_000 } else { 5_096 },
-        Listed::Folder(_) => false,
-    }));
+    let objects = list(store, ListOptions::default()).into_iter().map(|listed| match listed.unwrap() {
+        Listed::Object(object) => object,
+        Listed::Folder(folder) => panic!("{folder}"),
+    });
+    let objects: Vec<Object> = objects.collect();
+    assert_eq!(objects.len(), 2_000);
+    let size = |object: &Object| if object.key.ends_with(".key.enc") { 1_000 } else { 5_096 };
+    assert!(objects.iter().all(|object| object.size == size(object)));
+
+    let deletions = objects.iter().map(|object| store.delete(&object.key, &object.version));
+    let done: Vec<Result<()>> =
+        block_on(futures_util::stream::iter(deletions).buffer_unordered(32).collect());
+    assert!(done.into_iter().all(|done| done.is_ok()));
+    let both = store.sync_counts();
+    println!("{both:?} when they are deleted");
+    assert_eq!(both.data, counts.data);
+    assert!(both.folders - counts.folders < 2_000 / 5, "{both:?}");
+    assert_eq!(tree(root), [""; 0]);
 }
 
 #[test]

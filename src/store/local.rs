@@ -34,7 +34,7 @@ pub use disk::SyncCounts;
 use self::disk::Counters;
 use self::fault::failed;
 use self::folder::{Folder, Folders};
-use self::group::Group;
+use self::group::{Change, Group, Unchanged, Unwanted};
 use self::write::LocalUpload;
 use super::{
     Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store, Unfinished,
@@ -185,7 +185,7 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version)
+        self.inner.remove(key, version).await
     }
 
     async fn hide(&self, key: &str) -> Result<VersionId> {
@@ -319,31 +319,24 @@ impl Inner {
     }
 
     /// Deletes a file if it is still this one.
-    fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+    async fn remove(&self, key: &str, version: &VersionId) -> Result<()> {
         let named = self.named(key)?;
-        let fails = |doing| move |error| failed(doing, error, &self.path(key));
-        let _gate = self.group.gate();
         for _ in 0..3 {
             let Some(folder) = self.folder_there(&named)? else { return Ok(()) };
-            let _locked = folder.lock();
-            if !folder.stands().map_err(fails("cannot look up the folder"))? {
-                self.folders.forget();
-                continue;
+            let unwanted = Unwanted {
+                folder: Arc::clone(&folder),
+                name: named.name.to_owned(),
+                path: named.path.clone(),
+                version: version.clone(),
+            };
+            match self.group.change(Change::Remove(unwanted), &self.counters).await {
+                Err(Unchanged::Moved) => self.folders.forget(),
+                removed => {
+                    removed?;
+                    self.remove_empty(&folder);
+                    return Ok(());
+                }
             }
-            match rustix::fs::statat(folder.fd(), named.name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(found)
-                    if stamp::kind(&found) == FileType::RegularFile && stamp::stamp(&found) == *version => {}
-                Ok(_) | Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(fails("cannot read")(error)),
-            }
-            match rustix::fs::unlinkat(folder.fd(), named.name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(fails("cannot remove the file")(error)),
-            }
-            let synced = self.counters.folder(folder.disk(), folder.fd());
-            synced.map_err(|error| group::unsure(error, &named.path))?;
-            self.remove_empty(&folder);
-            return Ok(());
         }
         Err(fault::moved().at(&named.path))
     }

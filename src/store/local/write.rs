@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::fault::{failed, moved};
-use super::group::{Ready, Unpublished};
+use super::group::{Change, Ready, Unchanged};
 use super::stamp;
 use super::{Inner, Named};
 use crate::store::{OnlyIf, PutOptions, Upload, Written};
@@ -37,8 +37,8 @@ impl Inner {
             if body.len() >= LARGE {
                 self.sync(&mut ready)?;
             }
-            match self.group.publish(ready, &self.counters).await {
-                Err(Unpublished::Moved) => self.folders.forget(),
+            match self.group.change(Change::Publish(ready), &self.counters).await {
+                Err(Unchanged::Moved) => self.folders.forget(),
                 published => return Ok(Written { version: published? }),
             }
         }
@@ -51,7 +51,7 @@ impl Inner {
         loop {
             match self.begin_once(named, only_if) {
                 // A folder that is held open was removed since it was last used, or somebody has that name.
-                Err(Begin::Stale(_)) if tries < 3 => self.folders.forget(),
+                Err(Begin::Stale(_)) if tries < 10 => self.folders.forget(),
                 Err(Begin::Stale(error)) => {
                     return Err(failed("cannot create a file there", error, &named.path));
                 }
@@ -289,7 +289,8 @@ impl Upload for LocalUpload {
         };
         set_apart(&ready)?;
         self.store.sync(&mut ready)?;
-        match self.store.group.publish(ready, &self.store.counters).await.map_err(Error::from) {
+        match self.store.group.change(Change::Publish(ready), &self.store.counters).await.map_err(Error::from)
+        {
             Ok(version) => {
                 let written = Written { version };
                 *self.state() = State::Done(written.clone());
