@@ -24,7 +24,7 @@ pub(super) struct Folder {
     identity: (u64, u64),
     disk: Disk,
     /// The folder it is in, and its name there; nothing for the root.
-    parent: Option<(Arc<Folder>, String)>,
+    parent: Option<(Arc<Self>, String)>,
     /// Whether its own name is known to survive a power cut.
     durable: AtomicBool,
 }
@@ -212,11 +212,10 @@ impl Folders {
         let mut held = self.held();
         let mut end = key.len();
         while end > 0 {
-            if let Some(at) = held.iter().position(|folder| folder.key == key[..end]) {
-                if let Some(found) = held.remove(at) {
-                    held.push_front(Arc::clone(&found));
-                    return (found, &key[end..]);
-                }
+            let found = held.iter().position(|folder| folder.key == key[..end]);
+            if let Some(found) = found.and_then(|at| held.remove(at)) {
+                held.push_front(Arc::clone(&found));
+                return (found, &key[end..]);
             }
             end = key[..end].rfind('/').unwrap_or(0);
         }
@@ -240,6 +239,7 @@ impl Folders {
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the types of the fields differ between systems")]
 pub(super) fn identity(found: &Stat) -> (u64, u64) {
     (found.st_dev as u64, found.st_ino as u64)
 }
