@@ -1,7 +1,7 @@
 //! A store in memory: the reference that has everything a store can have, each feature on or off, and a clock of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -236,7 +236,7 @@ impl Store for MemoryStore {
             parts: BTreeMap::new(),
         };
         state.uploads.insert(id, started);
-        Ok(Box::new(MemoryUpload { store: self.clone(), id }))
+        Ok(Box::new(MemoryUpload { store: self.clone(), id, completed: OnceLock::new() }))
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -300,6 +300,8 @@ impl Store for MemoryStore {
 struct MemoryUpload {
     store: MemoryStore,
     id: u64,
+    /// What `complete` answered, for when it is asked again.
+    completed: OnceLock<Written>,
 }
 
 impl MemoryUpload {
@@ -319,6 +321,9 @@ impl Upload for MemoryUpload {
 
     async fn complete(&self, parts: u32) -> Result<Written> {
         let mut state = self.store.state();
+        if let Some(written) = self.completed.get() {
+            return Ok(written.clone());
+        }
         let started = state.uploads.get(&self.id).ok_or_else(|| self.gone())?.clone();
         let bodies: Option<Vec<&Bytes>> = (1..=parts).map(|number| started.parts.get(&number)).collect();
         let bodies = bodies.filter(|bodies| bodies.len() == started.parts.len());
@@ -328,7 +333,7 @@ impl Upload for MemoryUpload {
         let (only_if, info) = &started.options;
         let version = state.put(&started.key, body.into(), only_if, info)?;
         state.uploads.remove(&self.id);
-        Ok(Written { version })
+        Ok(self.completed.get_or_init(|| Written { version }).clone())
     }
 
     async fn abort(&self) -> Result<()> {

@@ -9,7 +9,9 @@
 //! Futures of a store may block the thread that polls them, as those of a local folder do: operations poll them on
 //! threads of their own.
 
+pub mod faulty;
 pub mod memory;
+pub mod retry;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,7 +67,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Hides an object behind a delete marker; `Refused` where there are no versions.
     async fn hide(&self, key: &str) -> Result<VersionId>;
 
-    /// Copies one version, or the current one, within the store.
+    /// Copies the bytes of one version, or of the current one, within the store; info and condition are those of
+    /// `options`.
     async fn copy(
         &self,
         from: &str,
@@ -89,10 +92,11 @@ pub trait Upload: Send + Sync {
     /// false, parts come in their order, one at a time.
     async fn part(&self, number: u32, body: Bytes) -> Result<()>;
 
-    /// Gives the object its name, with parts `1..=parts`. After `Unsure` it may be asked again.
+    /// Gives the object its name, with parts `1..=parts`; conditions are held to now. After `Unsure` it may be asked
+    /// again: when it was done, the answer is that of the first time, whatever has happened to the object since.
     async fn complete(&self, parts: u32) -> Result<Written>;
 
-    /// Throws the parts away.
+    /// Throws the parts away. An upload that was completed or aborted before is no error, and left as it is.
     async fn abort(&self) -> Result<()>;
 }
 
@@ -217,7 +221,8 @@ pub struct ListOptions {
     pub delimiter: bool,
     /// Whether older versions and delete markers are listed too.
     pub versions: bool,
-    /// Only keys greater than this one.
+    /// Only keys greater than this one, which need not be there. Behind the name of a folder that is listed for what is
+    /// in it, that folder may come again.
     pub after: Option<String>,
 }
 
