@@ -27,6 +27,7 @@ pub mod rewrap;
 pub mod seal;
 pub mod secret;
 pub mod store;
+mod temporary;
 pub mod wrap;
 
 pub use error::{Error, ErrorKind, Failure, IoContext, Result};

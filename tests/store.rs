@@ -3,10 +3,14 @@
 #[macro_use]
 mod store_suite;
 
+use std::path::Path;
+
+use sidekey::store::local::LocalStore;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sidekey::store::faulty::{Fault, Operation};
 use sidekey::store::memory::{Features, MemoryStore};
+use tempfile::TempDir;
 
 use store_suite::faults::{FAULTS, is_its_own, layers, leaves_no_trace};
 use store_suite::{Scenario, run, scenarios};
@@ -20,6 +24,20 @@ store_suite!(memory_conditions, memory(false, true));
 store_suite!(memory_versions, memory(true, false));
 store_suite!(memory_versions_and_conditions, memory(true, true));
 
+/// A folder of this machine that is removed with the guard.
+fn folder(parent: &Path) -> (LocalStore, TempDir) {
+    let dir = tempfile::tempdir_in(parent).unwrap();
+    (LocalStore::open(dir.path()).unwrap(), dir)
+}
+
+/// Beside the build, where files are on a disk as a rule; and where they are in memory, if there is such a place.
+fn in_memory() -> &'static Path {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared } else { Path::new(env!("CARGO_TARGET_TMPDIR")) }
+}
+
+store_suite!(local_on_disk, folder(Path::new(env!("CARGO_TARGET_TMPDIR"))));
+store_suite!(local_in_memory, folder(in_memory()));
 #[test]
 fn every_call_may_fail_once_without_versions_and_conditions() {
     every_call_may_fail_once(Features { versions: false, conditions: false });

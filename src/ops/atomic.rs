@@ -3,20 +3,19 @@
 //! Nothing ever stands half-written under a final name. A dropped [`AtomicFile`] leaves nothing; only a killed process
 //! leaves its temporary file, which [`is_temporary_name`] recognises.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::random::{OsRandom, Random as _};
-use crate::{Error, ErrorKind, IoContext as _, Result};
+use crate::temporary::{Temporary, rename_new};
+pub use crate::temporary::{is_temporary_name, remove_all_temporary};
+use crate::{Error, IoContext as _, Result};
 
 /// Who may read what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +67,14 @@ impl AtomicFile {
         if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(Error::usage("is not the name of a file").at(target));
         }
-        let temporary = Temporary::register(&folder(target).join(temporary_name()?))?;
+        let temporary = Temporary::beside(folder(target))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(if mode == Mode::Data { 0o666 } else { 0o600 })
             .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
-            .open(&temporary.path)
+            .open(temporary.path())
             .context("cannot create a file there", target)?;
         Ok(Self { file, temporary, target: target.to_owned(), mode, synced: false })
     }
@@ -261,13 +260,13 @@ impl Write for Output {
 /// # Errors
 /// `Conflict` "exists already" without `replace`; otherwise what the operating system says.
 pub fn symlink(leads_to: &OsStr, path: &Path, mtime: Option<Timespec>, replace: bool) -> Result<()> {
-    let mut temporary = Temporary::register(&folder(path).join(temporary_name()?))?;
-    rustix::fs::symlink(leads_to, &temporary.path)
+    let mut temporary = Temporary::beside(folder(path))?;
+    rustix::fs::symlink(leads_to, temporary.path())
         .map_err(io::Error::from)
         .context("cannot make a symlink there", path)?;
     if let Some(mtime) = mtime {
         let times = Timestamps { last_access: mtime, last_modification: mtime };
-        rustix::fs::utimensat(CWD, &temporary.path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(CWD, temporary.path(), &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(io::Error::from)
             .context("cannot set the time", path)?;
     }
@@ -306,110 +305,11 @@ pub fn same_file(a: &Path, b: &Path) -> Result<bool> {
     Ok(a.is_some() && a == b)
 }
 
-/// Whether `name` is one that [`AtomicFile`] gives to a file that is not finished: `.<16 hex digits>.sidekey-tmp`.
-pub fn is_temporary_name(name: &OsStr) -> bool {
-    name.as_encoded_bytes()
-        .strip_prefix(b".")
-        .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()))
-        .is_some_and(|hex| {
-            hex.len() == 16 && hex.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
-}
-
-/// Removes every temporary file of this process and lets no new one be made or published: for a signal handler's
-/// thread, just before the process ends.
-pub fn remove_all_temporary() {
-    let mut live = live();
-    live.closed = true;
-    for path in std::mem::take(&mut live.paths) {
-        let _ = std::fs::remove_file(path);
-    }
-}
-
-/// The temporary files that exist now.
-struct Live {
-    paths: BTreeSet<PathBuf>,
-    closed: bool,
-}
-
-static LIVE: Mutex<Live> = Mutex::new(Live { paths: BTreeSet::new(), closed: false });
-
-/// Nothing panics while it holds this lock, so a poisoned one is as good as any.
-fn live() -> MutexGuard<'static, Live> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn interrupted() -> Error {
-    Error::new(ErrorKind::Interrupted, "interrupted")
-}
-
-/// A registered temporary name; dropped unpublished, its file is removed.
-#[derive(Debug)]
-struct Temporary {
-    path: PathBuf,
-    published: bool,
-}
-
-impl Temporary {
-    /// Registers before the file exists, so that no file is ever unknown to [`remove_all_temporary`].
-    fn register(path: &Path) -> Result<Self> {
-        let mut live = live();
-        if live.closed {
-            return Err(interrupted());
-        }
-        live.paths.insert(path.to_owned());
-        Ok(Self { path: path.to_owned(), published: false })
-    }
-
-    /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
-    fn publish(&mut self, rename: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let mut live = live();
-        if live.closed {
-            return Err(interrupted());
-        }
-        rename(&self.path)?;
-        live.paths.remove(&self.path);
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.published {
-            let _ = std::fs::remove_file(&self.path);
-            live().paths.remove(&self.path);
-        }
-    }
-}
-
 fn publish_new(from: &Path, to: &Path) -> Result<()> {
-    rename_new(from, to).map_err(|error| match error {
+    rename_new(CWD, from, to).map_err(|error| match error {
         Errno::EXIST => Error::conflict("exists already").at(to),
         _ => Error::io("cannot give the finished file its name", error.into()).at(to),
     })
-}
-
-/// Renames unless `to` exists.
-fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(from, to),
-        done => done,
-    }
-}
-
-/// The same where the file system has no such rename (NFS): a hard link is as good. Where it has no links either
-/// (some FUSE ones), looking first is all that is left.
-fn link_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    match rustix::fs::link(from, to) {
-        Ok(()) => rustix::fs::unlink(from),
-        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => match rustix::fs::lstat(to) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(Errno::NOENT) => rustix::fs::rename(from, to),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    }
 }
 
 /// Makes a rename in `folder` durable. Some file systems cannot sync a folder, and a folder that may be written but
@@ -449,21 +349,13 @@ fn folder(target: &Path) -> &Path {
     }
 }
 
-fn temporary_name() -> Result<String> {
-    let mut random = [0; 8];
-    OsRandom.fill(&mut random)?;
-    Ok(format!(".{:016x}{SUFFIX}", u64::from_le_bytes(random)))
-}
-
-const SUFFIX: &str = ".sidekey-tmp";
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests {
     use std::fs;
-    use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+    use crate::ErrorKind;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(dir)
@@ -495,7 +387,6 @@ mod tests {
         file.commit_new().unwrap();
         assert_eq!(names(dir.path()), ["out"]);
         assert_eq!(fs::read(&target).unwrap(), b"whole");
-        assert!(!live().paths.iter().any(|path| path.starts_with(dir.path())));
     }
 
     #[test]
@@ -519,20 +410,6 @@ mod tests {
         file.commit_replace().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["out"]);
-    }
-
-    #[test]
-    fn publishing_by_link_refuses_what_exists_and_leaves_one_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::write(&from, "new").unwrap();
-        fs::write(&to, "old").unwrap();
-        assert_eq!(link_new(&from, &to), Err(Errno::EXIST));
-        assert_eq!(fs::read(&to).unwrap(), b"old");
-        fs::remove_file(&to).unwrap();
-        link_new(&from, &to).unwrap();
-        assert_eq!(names(dir.path()), ["to"]);
-        assert_eq!(fs::read(&to).unwrap(), b"new");
     }
 
     #[test]
@@ -592,20 +469,5 @@ mod tests {
             assert_eq!(same_file(&path(one), &path(two)).unwrap(), same, "{one} {two}");
         }
         assert!(!same_file(&path("none"), &path("none")).unwrap());
-    }
-
-    #[test]
-    fn only_our_temporary_names_are_temporary() {
-        assert!(is_temporary_name(OsStr::new(&temporary_name().unwrap())));
-        for not in [
-            ".sidekey-tmp",
-            ".0123.sidekey-tmp",
-            "0123456789abcdef.sidekey-tmp",
-            "a",
-            ".0123456789ABCDEF.sidekey-tmp",
-        ] {
-            assert!(!is_temporary_name(OsStr::new(not)), "{not}");
-        }
-        assert!(!is_temporary_name(OsStr::from_bytes(b".\xff")));
     }
 }

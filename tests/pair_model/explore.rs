@@ -25,27 +25,23 @@ pub(crate) struct Visited {
     pub(crate) cleaned: usize,
 }
 
-/// Two hashes of 64 bits: that two different worlds have the same is not to be expected before the sun goes out.
-fn hash(world: &World) -> u128 {
-    let half = |seed: u8| {
-        let mut hasher = DefaultHasher::new();
-        seed.hash(&mut hasher);
-        world.hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(1) << 64 | half(2)
+/// 64 bits, keyed: that two of three million worlds have the same hash has a chance of one to four million.
+fn hash(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A world on the way down, the moves that are left in it, and how many ways lead from it to an end so far.
 struct Level {
     world: World,
     moves: Vec<Move>,
-    id: u128,
+    id: u64,
     ways: f64,
 }
 
 impl Level {
-    fn new(world: World, id: u128, rules: &Rules) -> Self {
+    fn new(world: World, id: u64, rules: &Rules) -> Self {
         Self { moves: world.moves(rules), world, id, ways: 0.0 }
     }
 }
@@ -55,7 +51,7 @@ pub(crate) fn explore(start: &World, rules: &Rules) -> Result<Visited, String> {
     let mut visited = Visited::default();
     let mut path: Vec<Move> = vec![];
     // With how many ways lead on from it: no move can be taken back, so what was seen before has been left before.
-    let mut seen: HashMap<u128, f64> = HashMap::from([(hash(start), 0.0)]);
+    let mut seen: HashMap<u64, f64> = HashMap::from([(hash(start), 0.0)]);
     let mut down = vec![Level::new(start.clone(), hash(start), rules)];
     while let Some(level) = down.last_mut() {
         let Some(step) = level.moves.pop() else {

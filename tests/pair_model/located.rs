@@ -124,9 +124,9 @@ fn explore_all(scenarios: fn(bool) -> Vec<Scenario>, what: &str) -> Visited {
     let (mut total, mut count, began) = (Visited::default(), 0, Instant::now());
     for features in FEATURES {
         for scenario in scenarios(features.versions) {
-            for late_texts in [false, true] {
+            for late_texts in [0, 1] {
                 let Scenario { name, faults, ticks, .. } = scenario;
-                let faults = faults - u8::from(late_texts && faults > 1);
+                let faults = faults - u8::from(late_texts > 0 && faults > 1);
                 let rules = Rules { features, late_texts, faults, ticks, weak: None };
                 let started = Instant::now();
                 let visited = explore(&scenario.world(features), &rules)
@@ -183,7 +183,7 @@ fn a_weakened_rule_is_noticed() {
         let fault = FEATURES.iter().find_map(|features| {
             quick(features.versions).into_iter().chain(slow(features.versions)).find_map(|scenario| {
                 let Scenario { name, faults, ticks, .. } = scenario;
-                let rules = Rules { features: *features, late_texts: false, faults, ticks, weak: Some(weak) };
+                let rules = Rules { features: *features, late_texts: 0, faults, ticks, weak: Some(weak) };
                 explore(&scenario.world(*features), &rules).err().map(|fault| (name, fault))
             })
         });

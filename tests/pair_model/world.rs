@@ -25,13 +25,13 @@ pub(crate) const TICK: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) features: Features,
-    /// Whether writes of envelopes arrive late too. Then an old text may come back after a rewrap, which only a second
-    /// pass finds; but nothing may be lost.
-    pub(crate) late_texts: bool,
     /// How many steps of a run may fail, be lost or be the last of their process.
     pub(crate) faults: u8,
     /// How often eight days pass.
     pub(crate) ticks: u8,
+    /// How many writes of envelopes arrive late, at the most. Then an old text may come back after a rewrap, which only a
+    /// second pass finds; but nothing may be lost.
+    pub(crate) late_texts: u8,
     pub(crate) weak: Option<Weak>,
 }
 
@@ -104,6 +104,8 @@ pub(crate) struct World {
     pub(crate) done: BTreeSet<String>,
     pub(crate) faults: u8,
     pub(crate) ticks: u8,
+    /// How many writes of envelopes have arrived late.
+    late_texts: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,8 +150,6 @@ pub(crate) enum Luck {
     Lost {
         done: bool,
     },
-    /// The process ends before it.
-    Dies,
 }
 
 /// What leads from one world to the next.
@@ -181,8 +181,34 @@ pub(crate) fn clean() -> Process {
     Process::Clean { names: None, one: None }
 }
 
-const LUCKS: [Luck; 5] =
-    [Luck::Fine, Luck::Refused, Luck::Lost { done: true }, Luck::Lost { done: false }, Luck::Dies];
+const LUCKS: [Luck; 4] = [Luck::Fine, Luck::Refused, Luck::Lost { done: true }, Luck::Lost { done: false }];
+
+impl Process {
+    /// Whether the next step changes nothing in the store: it fails, or it does not.
+    fn is_reading(&self) -> bool {
+        match self {
+            Self::Put(put) => !matches!(
+                put.machine.step(),
+                LocatedPutStep::CreateEnvelope | LocatedPutStep::WriteContainer { .. }
+            ),
+            Self::Rewrap { one: Some(One::Located { machine, .. }), .. } => {
+                !matches!(machine.step(), RewrapStep::Write { .. } | RewrapStep::Delete(_))
+            }
+            Self::Rewrap { one: Some(One::Beside { machine, .. }), .. } => {
+                !matches!(
+                    machine.step(),
+                    RelocateStep::Create | RelocateStep::Join { .. } | RelocateStep::Delete
+                )
+            }
+            Self::Remove { machine, .. } => !matches!(
+                machine.step(),
+                RemoveStep::Hide | RemoveStep::DeleteContainer(_) | RemoveStep::DeleteEnvelope(_)
+            ),
+            Self::Clean { one: Some((_, machine)), .. } => !matches!(machine.step(), CleanStep::Delete(_)),
+            Self::Rewrap { one: None, .. } | Self::Clean { one: None, .. } | Self::Over(_) => true,
+        }
+    }
+}
 
 impl World {
     /// Containers and envelopes that have been there for forty days, and processes.
@@ -201,7 +227,7 @@ impl World {
         }
         store.advance(TICK * 5);
         let (late, done) = (BTreeSet::new(), BTreeSet::new());
-        Self { store, processes, late, done, faults: 0, ticks: 0 }
+        Self { store, processes, late, done, faults: 0, ticks: 0, late_texts: 0 }
     }
 
     fn now(&self) -> SystemTime {
@@ -239,7 +265,11 @@ impl World {
             if matches!(what, Process::Over(_)) {
                 continue;
             }
-            let lucks = if self.faults < rules.faults { &LUCKS[..] } else { &LUCKS[..1] };
+            let lucks = match self.faults < rules.faults {
+                false => &LUCKS[..1],
+                true if what.is_reading() && rules.weak.is_none() => &LUCKS[..2],
+                true => &LUCKS[..],
+            };
             moves.extend(lucks.iter().map(|luck| Move::Step { process, luck: *luck }));
         }
         moves.extend((0..self.late.len()).map(Move::Arrives));
@@ -256,6 +286,12 @@ impl World {
             Move::Arrives(at) => {
                 let late = world.late.iter().nth(at)?.clone();
                 world.late.remove(&late);
+                if late.key != CONTAINER {
+                    world.late_texts += 1;
+                    // No more of them arrive.
+                    let over = world.late_texts >= rules.late_texts;
+                    world.late.retain(|late| !over || late.key == CONTAINER);
+                }
                 let only_if = match late.over {
                     Some(version) => OnlyIf::Version(version),
                     None if late.absent => OnlyIf::Absent,
@@ -264,10 +300,6 @@ impl World {
                 let _ = world.store.put(&late.key, late.body, &only_if, &Info::new());
             }
             Move::TimePasses => world.time_passes(),
-            Move::Step { process, luck: Luck::Dies } => {
-                world.faults += 1;
-                world.processes[process] = Process::Over(None);
-            }
             Move::Step { process: at, luck } => {
                 world.faults += u8::from(luck != Luck::Fine);
                 let mut process = world.processes[at].clone();
@@ -328,7 +360,8 @@ impl World {
         let done = matches!(luck, Luck::Fine | Luck::Lost { done: true });
         let written = done.then(|| self.store.put(key, body.clone(), only_if, &Info::new()).map_err(drop));
         // A request without a reply may still be on its way, one that was answered may be delivered twice.
-        if luck != Luck::Refused {
+        let wanted = key == CONTAINER || self.late_texts < rules.late_texts;
+        if luck != Luck::Refused && wanted {
             let over = match only_if {
                 OnlyIf::Version(version) => Some(version.clone()),
                 _ => None,
@@ -359,17 +392,13 @@ impl World {
                 let written = match step {
                     Step::CreateEnvelope => {
                         put.began = self.ticks;
-                        let late = self.late.clone();
-                        let written = self.write(&name, put.text.body(), &OnlyIf::Absent, luck);
-                        if !rules.late_texts {
-                            self.late = late;
-                        }
+                        let written = self.write(&name, put.text.body(), &OnlyIf::Absent, luck, rules);
                         written
                     }
                     Step::WriteContainer { replace: true } => {
-                        self.write(CONTAINER, body, &OnlyIf::Always, luck)
+                        self.write(CONTAINER, body, &OnlyIf::Always, luck, rules)
                     }
-                    _ => self.write(CONTAINER, body, &OnlyIf::Absent, luck),
+                    _ => self.write(CONTAINER, body, &OnlyIf::Absent, luck, rules),
                 };
                 if let (Some(Weak::TidyAtOnce), Step::WriteContainer { .. }, Some(Ok(_)), Some(before)) =
                     (rules.weak, step, &written, before)
@@ -536,13 +565,9 @@ impl World {
                 } else {
                     read.first().map_or(ONLY.into(), |(v, _)| v.clone())
                 };
-                let late = self.late.clone();
                 let only_if =
                     if rules.weak == Some(Weak::PurgeFirst) { OnlyIf::Always } else { OnlyIf::Version(over) };
-                let done = self.write(name, body, &only_if, luck);
-                if !rules.late_texts {
-                    self.late = late;
-                }
+                let done = self.write(name, body, &only_if, luck, rules);
                 match (luck, done) {
                     (Luck::Fine, Some(Ok(version))) => {
                         *written = version;
@@ -602,11 +627,7 @@ impl World {
                 if only_if == OnlyIf::Absent && !self.versions(&name).is_empty() {
                     return (luck == Luck::Fine).then_some(RelocateReply::Exists);
                 }
-                let late = self.late.clone();
-                let done = self.write(&name, text.body(), &only_if, luck);
-                if !rules.late_texts {
-                    self.late = late;
-                }
+                let done = self.write(&name, text.body(), &only_if, luck, rules);
                 match (luck, done) {
                     (Luck::Fine, Some(Ok(version))) => RelocateReply::Version(version),
                     (Luck::Fine, _) => RelocateReply::Exists,
@@ -807,7 +828,7 @@ impl World {
             return Some(format!("container {lost} has no key"));
         }
         if let Some((name, _)) =
-            texts.iter().find(|(name, text)| text.old && !rules.late_texts && self.done.contains(name))
+            texts.iter().find(|(name, text)| text.old && rules.late_texts == 0 && self.done.contains(name))
         {
             return Some(format!("the old key opens {name}, which was reported done"));
         }

@@ -1,0 +1,225 @@
+//! Files that have no name of their own yet: `.<16 hex digits>.sidekey-tmp`, known to this process until they have one,
+//! so that nothing is left of them when it ends by a signal.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::io::Errno;
+
+use crate::random::{OsRandom, Random as _};
+use crate::{Error, ErrorKind, Result};
+
+const SUFFIX: &str = ".sidekey-tmp";
+
+/// A registered temporary name; dropped unpublished, its file is removed.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    place: Place,
+    id: u64,
+    published: bool,
+}
+
+/// A name relative to an open folder, or a path.
+#[derive(Clone, Debug)]
+struct Place {
+    folder: Option<Arc<OwnedFd>>,
+    name: PathBuf,
+}
+
+impl Temporary {
+    /// A new name in the folder at this path, registered before the file exists, so that no file is ever unknown to
+    /// [`remove_all_temporary`].
+    pub(crate) fn beside(folder: &Path) -> Result<Self> {
+        Self::register(Place { folder: None, name: folder.join(new_name()?) })
+    }
+
+    /// A new name in an open folder, wherever that is moved to.
+    pub(crate) fn within(folder: Arc<OwnedFd>) -> Result<Self> {
+        Self::register(Place { folder: Some(folder), name: new_name()?.into() })
+    }
+
+    fn register(place: Place) -> Result<Self> {
+        let mut live = live();
+        if live.closed {
+            return Err(interrupted());
+        }
+        live.counter += 1;
+        let id = live.counter;
+        live.places.insert(id, place.clone());
+        Ok(Self { place, id, published: false })
+    }
+
+    /// The name in the open folder, or the path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.place.name
+    }
+
+    /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
+    pub(crate) fn publish(&mut self, rename: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let mut live = live();
+        if live.closed {
+            return Err(interrupted());
+        }
+        rename(&self.place.name)?;
+        live.places.remove(&self.id);
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.published {
+            self.place.remove();
+            live().places.remove(&self.id);
+        }
+    }
+}
+
+impl Place {
+    fn remove(&self) {
+        let folder = self.folder.as_ref().map_or(CWD, |folder| folder.as_fd());
+        let _ = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// Whether `name` is one that a file has until it is finished: `.<16 hex digits>.sidekey-tmp`.
+pub fn is_temporary_name(name: &OsStr) -> bool {
+    name.as_encoded_bytes()
+        .strip_prefix(b".")
+        .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()))
+        .is_some_and(|hex| {
+            hex.len() == 16 && hex.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+}
+
+/// Removes every temporary file of this process and lets no new one be made or published: for a signal handler's
+/// thread, just before the process ends.
+pub fn remove_all_temporary() {
+    let mut live = live();
+    live.closed = true;
+    for place in std::mem::take(&mut live.places).into_values() {
+        place.remove();
+    }
+}
+
+/// Renames unless `to` exists. Both names are relative to `folder`.
+pub(crate) fn rename_new(folder: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(folder, from, to),
+        done => done,
+    }
+}
+
+/// The same where the file system has no such rename (NFS): a hard link is as good. Where it has no links either
+/// (some FUSE ones), looking first is all that is left.
+fn link_new(folder: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::linkat(folder, from, folder, to, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(folder, from, AtFlags::empty()),
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => {
+            match rustix::fs::statat(folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(folder, from, folder, to),
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The temporary files that exist now.
+struct Live {
+    places: BTreeMap<u64, Place>,
+    counter: u64,
+    closed: bool,
+}
+
+static LIVE: Mutex<Live> = Mutex::new(Live { places: BTreeMap::new(), counter: 0, closed: false });
+
+/// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+fn live() -> MutexGuard<'static, Live> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "interrupted")
+}
+
+/// From one draw for each process: no two names are alike, and ten thousand of them cost one system call.
+fn new_name() -> Result<String> {
+    static START: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let start = match START.get() {
+        Some(start) => *start,
+        None => {
+            let mut random = [0; 8];
+            OsRandom.fill(&mut random)?;
+            *START.get_or_init(|| u64::from_le_bytes(random))
+        }
+    };
+    // An odd factor: all values differ, and they do not look like a row.
+    let step = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Ok(format!(".{:016x}{SUFFIX}", start.wrapping_add(step)))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make their own files")]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_our_temporary_names_are_temporary() {
+        let names: BTreeSet<String> = (0..1000).map(|_| new_name().unwrap()).collect();
+        assert_eq!(names.len(), 1000);
+        assert!(names.iter().all(|name| is_temporary_name(OsStr::new(name))));
+        for not in [
+            ".sidekey-tmp",
+            ".0123.sidekey-tmp",
+            "0123456789abcdef.sidekey-tmp",
+            "a",
+            ".0123456789ABCDEF.sidekey-tmp",
+        ] {
+            assert!(!is_temporary_name(OsStr::new(not)), "{not}");
+        }
+        assert!(!is_temporary_name(OsStr::from_bytes(b".\xff")));
+    }
+
+    #[test]
+    fn publishing_by_link_refuses_what_exists_and_leaves_one_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        assert_eq!(link_new(CWD, &from, &to), Err(Errno::EXIST));
+        assert_eq!(fs::read(&to).unwrap(), b"old");
+        fs::remove_file(&to).unwrap();
+        link_new(CWD, &from, &to).unwrap();
+        assert!(!from.exists());
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_is_dropped_is_removed_even_from_a_folder_that_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        fs::create_dir(&old).unwrap();
+        let folder = Arc::new(OwnedFd::from(fs::File::open(&old).unwrap()));
+        let temporary = Temporary::within(Arc::clone(&folder)).unwrap();
+        fs::write(old.join(temporary.path()), "half").unwrap();
+        fs::rename(&old, &new).unwrap();
+        assert!(live().places.contains_key(&temporary.id));
+        let id = temporary.id;
+        drop(temporary);
+        assert_eq!(fs::read_dir(&new).unwrap().count(), 0);
+        assert!(!live().places.contains_key(&id));
+    }
+}
