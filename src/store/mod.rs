@@ -9,11 +9,8 @@
 //! Futures of a store may block the thread that polls them, as those of a local folder do: operations poll them on
 //! threads of their own.
 
-<<<<<<< HEAD
 pub mod faulty;
-=======
 pub mod local;
->>>>>>> wip-a
 pub mod memory;
 pub mod retry;
 

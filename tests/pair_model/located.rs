@@ -62,14 +62,14 @@ fn quick(versions: bool) -> Vec<Scenario> {
     let new = |data| put(data, Replace, false, true);
     let create = |data| put(data, Fail, false, false);
     let mut all = vec![
-        scenario("put", Pair, vec![over(1)], 3, 0),
-        scenario("put put", Pair, vec![over(1), over(2)], 2, 0),
-        scenario("put put put", Pair, vec![over(1), over(2), new(3)], 1, 0),
+        scenario("put", Pair, vec![over(1)], 5, 0),
+        scenario("put put", Pair, vec![over(1), over(2)], 4, 0),
+        scenario("put put put", Pair, vec![over(1), over(2), new(3)], 2, 0),
         scenario("create create", Nothing, vec![create(1), create(2)], 3, 0),
         scenario("create put", Nothing, vec![create(1), new(2)], 3, 0),
         scenario("rewrap", Two, vec![rewrap()], 3, 0),
-        scenario("put rewrap", Pair, vec![over(1), rewrap()], 2, 0),
-        scenario("rewrap rewrap", Pair, vec![rewrap(), rewrap()], 2, 0),
+        scenario("put rewrap", Pair, vec![over(1), rewrap()], 3, 0),
+        scenario("rewrap rewrap", Pair, vec![rewrap(), rewrap()], 3, 0),
         scenario("put rewrap rewrap", Pair, vec![over(1), rewrap(), rewrap()], 1, 0),
         scenario("put put rewrap", Pair, vec![over(1), new(2), rewrap()], 1, 0),
         scenario("delete", Two, vec![deleting()], 3, 0),
@@ -80,7 +80,7 @@ fn quick(versions: bool) -> Vec<Scenario> {
         scenario("put put delete", Pair, vec![over(1), over(2), deleting()], 1, 0),
         scenario("put put rewrap delete", Pair, vec![over(1), new(2), rewrap(), deleting()], 1, 0),
         scenario("beside: rewrap", Beside, vec![rewrap()], 3, 0),
-        scenario("beside: rewrap rewrap", Beside, vec![rewrap(), rewrap()], 2, 0),
+        scenario("beside: rewrap rewrap", Beside, vec![rewrap(), rewrap()], 3, 0),
         scenario("beside: put rewrap", Beside, vec![over(1), rewrap()], 2, 0),
         scenario("beside: rewrap delete", Beside, vec![rewrap(), deleting()], 2, 0),
         scenario("beside: put delete", Beside, vec![over(1), deleting()], 2, 0),
@@ -105,7 +105,7 @@ fn slow(versions: bool) -> Vec<Scenario> {
         scenario("long put long put, clean", Pair, vec![long(1), long(2), clean()], 1, 4),
         scenario("create, clean", Nothing, vec![put(1, Fail, true, false), clean()], 2, 5),
         scenario("orphan, put clean", Orphan, vec![over(1), clean()], 2, 4),
-        scenario("put delete", Nothing, vec![over(1), deleting()], 2, 3),
+        scenario("put, delete", Nothing, vec![over(1), deleting()], 2, 3),
         scenario("delete clean", Pair, vec![deleting(), clean()], 2, 4),
         scenario("put delete clean", Pair, vec![over(1), deleting(), clean()], 1, 4),
         scenario("rewrap clean", Pair, vec![rewrap(), clean()], 1, 4),
@@ -126,7 +126,7 @@ fn explore_all(scenarios: fn(bool) -> Vec<Scenario>, what: &str) -> Visited {
         for scenario in scenarios(features.versions) {
             for late_texts in [0, 1] {
                 let Scenario { name, faults, ticks, .. } = scenario;
-                let faults = faults - u8::from(late_texts > 0 && faults > 1);
+                let faults = faults.saturating_sub(late_texts);
                 let rules = Rules { features, late_texts, faults, ticks, weak: None };
                 let started = Instant::now();
                 let visited = explore(&scenario.world(features), &rules)
@@ -134,7 +134,7 @@ fn explore_all(scenarios: fn(bool) -> Vec<Scenario>, what: &str) -> Visited {
                 if std::env::args().any(|argument| argument == "--nocapture") {
                     println!("{name}, {features:?}, {late_texts}: {visited:?} {:?}", started.elapsed());
                 }
-                assert!(visited.states > 8, "{name}: {visited:?}");
+                assert!(visited.states > 3, "{name}: {visited:?}");
                 assert_eq!(visited.stored > 0, name.contains("put") || name.contains("create"), "{name}");
                 assert_eq!(visited.rewrapped > 0, name.contains("rewrap"), "{name}: {visited:?}");
                 assert!(visited.removed > 0 || !name.contains("delete"), "{name}: {visited:?}");
@@ -166,29 +166,29 @@ fn no_key_is_lost_as_time_passes() {
 
 #[test]
 fn a_weakened_rule_is_noticed() {
-    for (weak, says) in [
-        (Weak::ContainerFirst, "has no key"),
-        (Weak::TidyAtOnce, "has no key"),
-        (Weak::DoneSaidFailed, "was reported not stored"),
-        (Weak::NoConfirm, "has no key"),
-        (Weak::PurgeFirst, "has no key"),
-        (Weak::NoPurge, "reported done"),
-        (Weak::YoungRemoved, "has no key"),
-        (Weak::NoSecondList, "has no key"),
-        (Weak::CleanAtOnce, "has no key"),
-        (Weak::UnknownIsAbsent, "has no key"),
-        (Weak::CurrentAlone, "has no key"),
-        (Weak::MoveBlindly, "has no key"),
+    for (weak, at, says) in [
+        (Weak::ContainerFirst, "put", "has no key"),
+        (Weak::TidyAtOnce, "put put", "has no key"),
+        (Weak::DoneSaidFailed, "put", "was reported not stored"),
+        (Weak::NoConfirm, "long put, clean", "has no key"),
+        (Weak::PurgeFirst, "rewrap", "has no key"),
+        (Weak::NoPurge, "rewrap", "reported done"),
+        (Weak::YoungRemoved, "put delete", "has no key"),
+        (Weak::NoSecondList, "put, delete", "has no key"),
+        (Weak::CleanAtOnce, "put, clean", "has no key"),
+        (Weak::UnknownIsAbsent, "put, clean", "has no key"),
+        (Weak::CurrentAlone, "put, clean", "has no key"),
+        (Weak::MoveBlindly, "beside: rewrap", "has no key"),
     ] {
         let fault = FEATURES.iter().find_map(|features| {
-            quick(features.versions).into_iter().chain(slow(features.versions)).find_map(|scenario| {
-                let Scenario { name, faults, ticks, .. } = scenario;
-                let rules = Rules { features: *features, late_texts: 0, faults, ticks, weak: Some(weak) };
-                explore(&scenario.world(*features), &rules).err().map(|fault| (name, fault))
-            })
+            let scenarios = quick(features.versions).into_iter().chain(slow(features.versions));
+            let scenario = scenarios.into_iter().find(|scenario| scenario.name == at)?;
+            let Scenario { faults, ticks, .. } = scenario;
+            let rules = Rules { features: *features, late_texts: 0, faults, ticks, weak: Some(weak) };
+            explore(&scenario.world(*features), &rules).err()
         });
-        let (name, fault) = fault.unwrap_or_else(|| panic!("{weak:?} was not noticed"));
+        let fault = fault.unwrap_or_else(|| panic!("{weak:?} was not noticed"));
         assert!(fault.contains(says), "{weak:?}: {fault}");
-        println!("{weak:?} is noticed by: {name}");
+        println!("{weak:?} is noticed by: {at}");
     }
 }

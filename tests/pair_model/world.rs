@@ -1,4 +1,7 @@
 //! One name in a location: the store in memory, processes that step the real machines over it, and what is on its way.
+//!
+//! A process that dies is one that takes no further step. As every world is checked, not only the last ones, each process
+//! dies everywhere.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -194,12 +197,10 @@ impl Process {
             Self::Rewrap { one: Some(One::Located { machine, .. }), .. } => {
                 !matches!(machine.step(), RewrapStep::Write { .. } | RewrapStep::Delete(_))
             }
-            Self::Rewrap { one: Some(One::Beside { machine, .. }), .. } => {
-                !matches!(
-                    machine.step(),
-                    RelocateStep::Create | RelocateStep::Join { .. } | RelocateStep::Delete
-                )
-            }
+            Self::Rewrap { one: Some(One::Beside { machine, .. }), .. } => !matches!(
+                machine.step(),
+                RelocateStep::Create | RelocateStep::Join { .. } | RelocateStep::Delete
+            ),
             Self::Remove { machine, .. } => !matches!(
                 machine.step(),
                 RemoveStep::Hide | RemoveStep::DeleteContainer(_) | RemoveStep::DeleteEnvelope(_)
@@ -320,33 +321,34 @@ impl World {
     }
 
     fn step(&mut self, process: &mut Process, luck: Luck, rules: &Rules) -> bool {
-        match process {
+        let (moved, over) = match process {
             Process::Put(put) => {
                 let moved = self.put(put, luck, rules);
-                if let LocatedPutStep::Finished(outcome) = put.machine.step() {
-                    *process = Process::Over(Some((put.text.data, outcome)));
+                match put.machine.step() {
+                    LocatedPutStep::Finished(outcome) => (moved, Some(Some((put.text.data, outcome)))),
+                    _ => (moved, None),
                 }
-                moved
             }
-            Process::Rewrap { names: Some(names), one: None } if names.is_empty() => {
-                *process = Process::Over(None);
-                luck == Luck::Fine
+            Process::Rewrap { names, one } => {
+                let moved = self.rewrap(names, one, luck, rules);
+                let over = one.is_none() && names.as_ref().is_some_and(Vec::is_empty);
+                (moved, over.then_some(None))
             }
-            Process::Rewrap { names, one } => self.rewrap(names, one, luck, rules),
             Process::Remove { machine, read } => {
                 let moved = self.remove(machine, read, luck, rules);
-                if matches!(machine.step(), RemoveStep::Finished(_)) {
-                    *process = Process::Over(None);
-                }
-                moved
+                (moved, matches!(machine.step(), RemoveStep::Finished(_)).then_some(None))
             }
-            Process::Clean { names: Some(names), one: None } if names.is_empty() => {
-                *process = Process::Over(None);
-                luck == Luck::Fine
+            Process::Clean { names, one } => {
+                let moved = self.clean(names, one, luck, rules);
+                let over = one.is_none() && names.as_ref().is_some_and(Vec::is_empty);
+                (moved, over.then_some(None))
             }
-            Process::Clean { names, one } => self.clean(names, one, luck, rules),
-            Process::Over(_) => false,
+            Process::Over(_) => (false, None),
+        };
+        if let Some(outcome) = over {
+            *process = Process::Over(outcome);
         }
+        moved
     }
 
     /// A write that is done now, or never, or now and once more.
@@ -356,6 +358,7 @@ impl World {
         body: Bytes,
         only_if: &OnlyIf,
         luck: Luck,
+        rules: &Rules,
     ) -> Option<Result<VersionId, ()>> {
         let done = matches!(luck, Luck::Fine | Luck::Lost { done: true });
         let written = done.then(|| self.store.put(key, body.clone(), only_if, &Info::new()).map_err(drop));
@@ -435,6 +438,9 @@ impl World {
             Step::Finished(_) => return false,
         };
         put.machine.reply(reply);
+        if put.machine.step() == Step::SendParts {
+            put.machine.reply(Reply::Done);
+        }
         true
     }
 
@@ -455,26 +461,21 @@ impl World {
             *names = Some(self.envelopes().into_iter().collect());
             return luck == Luck::Fine;
         };
-        let Some(work) = one else {
+        if one.is_none() {
             let Some(name) = names.pop() else { return false };
-            *one = Some(match name == BESIDE {
-                false => One::Located { name, machine: Rewrap::new(), text: None, written: VersionId::new() },
-                true => {
-                    let read = self
-                        .bodies(&name)
-                        .into_iter()
-                        .map(|(object, body)| (object.version, Text::read(&body)));
-                    let left: Vec<_> = read.filter(|(_, text)| text.old).collect();
-                    let Some((_, text)) = left.last().cloned() else { return luck == Luck::Fine };
-                    One::Beside {
-                        left,
-                        machine: Relocate::new(),
-                        text: Text { old: false, new: true, ..text },
-                    }
+            if name == BESIDE {
+                let read =
+                    self.bodies(&name).into_iter().map(|(object, body)| (object.version, Text::read(&body)));
+                let left: Vec<_> = read.filter(|(_, text)| text.old).collect();
+                if let Some((_, text)) = left.last().cloned() {
+                    let text = Text { old: false, new: true, ..text };
+                    *one = Some(One::Beside { left, machine: Relocate::new(), text });
                 }
-            });
-            return luck == Luck::Fine;
-        };
+                return luck == Luck::Fine;
+            }
+            *one = Some(One::Located { name, machine: Rewrap::new(), text: None, written: VersionId::new() });
+        }
+        let Some(work) = one else { return false };
         let over = match work {
             One::Located { name, machine, text, written } => {
                 let (name, step) = (name.clone(), machine.step().clone());
@@ -765,11 +766,11 @@ impl World {
             *names = Some(self.envelopes().into_iter().collect());
             return luck == Luck::Fine;
         };
-        let Some((name, machine)) = one else {
+        if one.is_none() {
             let Some(name) = names.pop() else { return false };
             *one = Some((name, Clean::new()));
-            return luck == Luck::Fine;
-        };
+        }
+        let Some((name, machine)) = one else { return false };
         let step = machine.step().clone();
         let is_write = matches!(step, CleanStep::Delete(_));
         if !is_write && luck != Luck::Fine && rules.weak != Some(Weak::UnknownIsAbsent) {
@@ -805,6 +806,9 @@ impl World {
                 CleanStep::Finished(_) => return false,
             };
             machine.reply(reply);
+        }
+        if matches!(machine.step(), CleanStep::Plan(_)) {
+            machine.reply(CleanReply::Done);
         }
         if matches!(machine.step(), CleanStep::Finished(_)) {
             *one = None;

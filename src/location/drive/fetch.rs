@@ -44,6 +44,9 @@ pub(super) async fn start(
             bytes.freeze()
         }
     };
+    if (bytes.len() as u64) < download.object.size.min(len as u64) {
+        return Err(Error::new(ErrorKind::Transient, "ended early while it was read").about(store.show(key)));
+    }
     Ok((download.object, bytes))
 }
 
