@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sidekey::format::{Envelope, Header};
 use sidekey::keys::{KeyFile, PrivateKey, PublicKey};
@@ -30,7 +31,10 @@ use sidekey::secret::FileKey;
 use sidekey::store::faulty::{Fault, Faulty};
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
-use sidekey::store::{Body, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store};
+use sidekey::store::{
+    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
+    Unfinished, Upload, VersionId, Written,
+};
 use sidekey::{DataId, ErrorKind, Result, wrap};
 
 const DAYS_40: Duration = Duration::from_secs(40 * 24 * 60 * 60);
@@ -67,7 +71,7 @@ impl Fixture {
         let names = ["older", "old", "orphan", "beside", "new", "again", "long", "long again"];
         let pair = |name: &'static str| {
             let (id, key) = (DataId::generate(&OsRandom).unwrap(), FileKey::generate(&OsRandom).unwrap());
-            let plain = if name.starts_with("long") { vec![7; 18 << 20] } else { name.as_bytes().to_vec() };
+            let plain = if name.starts_with("long") { vec![7; 150_000] } else { name.as_bytes().to_vec() };
             let mut container = Vec::new();
             seal(&key, id, None, plain.as_slice(), &mut container, &OsRandom, &SealOptions::default())
                 .unwrap();
@@ -85,6 +89,67 @@ impl Fixture {
 
     fn name_of(&self, id: DataId) -> &'static str {
         self.pairs.iter().find(|(_, pair)| pair.id == id).map_or("?", |(name, _)| name)
+    }
+}
+
+/// A store that takes short parts only, so that a short object has several.
+#[derive(Debug)]
+struct Narrow(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Narrow {
+    fn show(&self, key: &str) -> String {
+        self.0.show(key)
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities> {
+        Ok(Capabilities { max_part: 1 << 16, ..self.0.capabilities().await? })
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        self.0.put(key, body, options).await
+    }
+
+    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        self.0.upload(key, options).await
+    }
+
+    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
+        self.0.get(key, options).await
+    }
+
+    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
+        self.0.stat(key, version).await
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
+        self.0.list(options)
+    }
+
+    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+        self.0.delete(key, version).await
+    }
+
+    async fn hide(&self, key: &str) -> Result<VersionId> {
+        self.0.hide(key).await
+    }
+
+    async fn copy(
+        &self,
+        from: &str,
+        version: Option<&VersionId>,
+        to: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.0.copy(from, version, to, options).await
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
+        self.0.unfinished(prefix)
+    }
+
+    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
+        self.0.abort(unfinished).await
     }
 }
 
@@ -120,12 +185,12 @@ impl Site {
 
     fn memory(state: State) -> Self {
         let memory = MemoryStore::from_state(state);
-        Self { store: Arc::new(memory.clone()), memory: Some(memory), folder: None }
+        Self { store: Arc::new(Narrow(Arc::new(memory.clone()))), memory: Some(memory), folder: None }
     }
 
     fn folder(folder: tempfile::TempDir) -> Self {
         let store = LocalStore::open(folder.path()).unwrap();
-        Self { store: Arc::new(store), memory: None, folder: Some(folder) }
+        Self { store: Arc::new(Narrow(Arc::new(store))), memory: None, folder: Some(folder) }
     }
 
     fn copy(&self) -> Self {
@@ -260,7 +325,9 @@ async fn perform(operation: Operation, fixture: &Fixture, location: &Location, a
             for stored in names(location).await?.into_iter().filter(|name| name.ends_with(".key.enc")) {
                 for rewrapped in rewrap(location, &stored, &options).await? {
                     let good = [RewrapOutcome::Rewrapped, RewrapOutcome::AlreadyDone, RewrapOutcome::NotOurs];
-                    if !good.contains(&rewrapped.outcome) {
+                    // Without a container nothing proves which of two versions is right: both are kept.
+                    let unproven = again && rewrapped.unchecked > 0;
+                    if !good.contains(&rewrapped.outcome) && !unproven {
                         return Err(sidekey::Error::conflict(format!("{rewrapped:?}")));
                     }
                 }
@@ -493,7 +560,8 @@ fn check_done(kind: Kind, operation: Operation, held: &Held, context: &str) {
         Operation::Rm => assert_eq!(x, None, "{context}"),
         Operation::RmVersions => assert!(!held.containers.contains_key("x.enc"), "{context}: {held:?}"),
         Operation::Rewrap => assert!(!held.old_opens, "{context}"),
-        Operation::Clean => check_clean(held, context),
+        // What the stopped run left of its own is not old yet.
+        Operation::Clean => assert!(!held.envelopes.contains("orphan") && held.unfinished <= 1, "{context}"),
     }
     if keeps_versions(kind) && operation != Operation::RmVersions {
         assert!(held.containers["x.enc"].contains(&Some("older")), "{context}");
