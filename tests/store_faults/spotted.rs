@@ -1,4 +1,5 @@
-//! A store with keys that it cannot read: in a list each is an error in its place.
+//! A store with bad spots: keys that it cannot list, each an error in its place, and keys of which it gives the version
+//! that is there, whichever was asked for.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use sidekey::store::{
 };
 use sidekey::{Error, ErrorKind, Result};
 
-/// Cannot read keys that end in `!`, nor list uploads of them.
+/// Cannot list keys that end in `!`, nor uploads of them, and ignores the version of those that end in `?`.
 #[derive(Debug)]
 pub(crate) struct Spotted(pub(crate) Arc<MemoryStore>);
 
@@ -43,7 +44,10 @@ impl Store for Spotted {
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        self.0.get(key, options).await
+        match key.ends_with('?') {
+            true => self.0.get(key, &GetOptions { version: None, range: options.range.clone() }).await,
+            false => self.0.get(key, options).await,
+        }
     }
 
     async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {

@@ -11,8 +11,8 @@ use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{GetOptions, ListOptions, Listed, OnlyIf, PutOptions, Store};
 
 use crate::spotted::Spotted;
-use crate::store_suite::faults::{ALL_FEATURES, Layers, TestClock, layers};
-use crate::store_suite::{block_on, bytes_of, list, noise, put, unfinished, versions};
+use crate::store_suite::faults::{ALL_FEATURES, Layers, TestClock, layers, layers_by};
+use crate::store_suite::{assert_kind, block_on, bytes_of, list, noise, put, unfinished, versions};
 
 const VERSIONS: Features = Features { versions: true, conditions: true };
 
@@ -85,6 +85,46 @@ fn a_download_is_of_one_version() {
                 }
             }
         }
+    });
+}
+
+/// Some services answer with whatever is there.
+#[test]
+fn another_version_than_was_asked_for_is_not_taken() {
+    block_on(async {
+        let memory = Arc::new(MemoryStore::new(VERSIONS));
+        for (theirs, size) in [(10, 1000), (11, 2000)] {
+            put(&*memory, "a?", noise(9, 1000)).await;
+            let faulty = Faulty::new(Arc::new(Spotted(memory.clone())));
+            let others = memory.clone();
+            faulty.plan(move |call| match call.number {
+                1 => Some(Fault::HalfWay(ErrorKind::Transient)),
+                _ => {
+                    let body = noise(theirs, size);
+                    others.state().put("a?", body, &OnlyIf::Always, &Default::default()).unwrap();
+                    None
+                }
+            });
+            let retry =
+                Retry::new(Arc::new(faulty), Policy::default()).by_clock(Arc::new(TestClock::default()));
+            let download = retry.get("a?", &GetOptions::default()).await.unwrap();
+            assert_kind(bytes_of(download.body).await, ErrorKind::Conflict);
+        }
+    });
+}
+
+/// A download counts its tries anew with every byte that comes: a long one may break often.
+#[test]
+fn a_download_may_break_more_often_than_one_call() {
+    block_on(async {
+        let policy = Policy { tries: 3, ..Policy::default() };
+        let Layers { memory, faulty, retry, .. } = layers_by(VERSIONS, 3, policy);
+        let body = noise(4, 1 << 20);
+        put(&memory, "a", body.clone()).await;
+        faulty.plan(|call| (call.number <= 15).then_some(Fault::HalfWay(ErrorKind::Transient)));
+        let download = retry.get("a", &GetOptions::default()).await.unwrap();
+        assert!(bytes_of(download.body).await.unwrap() == body);
+        assert_eq!(faulty.calls(), 16);
     });
 }
 
@@ -223,6 +263,13 @@ fn a_list_that_breaks_while_others_write_loses_and_repeats_nothing() {
                     }
                     assert_eq!(left.next(), None, "{options:?} broke in call {number}: {found:?}");
                     assert!(found.iter().map(|(key, _)| key).is_sorted(), "{found:?}");
+                    if options.versions {
+                        let newest_first = |a: &(String, String), b: &(String, String)| {
+                            a.0 != b.0 || a.1.parse::<u64>().unwrap() > b.1.parse::<u64>().unwrap()
+                        };
+                        let objects = found.iter().filter(|(_, version)| !version.is_empty());
+                        assert!(objects.is_sorted_by(|a, b| newest_first(a, b)), "{options:?}: {found:?}");
+                    }
                     let mut unique = found.clone();
                     unique.sort();
                     unique.dedup();
@@ -237,23 +284,27 @@ fn a_list_that_breaks_while_others_write_loses_and_repeats_nothing() {
 #[test]
 fn versions_deleted_while_a_list_is_broken_hide_no_others() {
     block_on(async {
-        let Layers { memory, faulty, retry, .. } = layers(VERSIONS, 2);
-        for number in 0..5 {
-            put(&memory, "a", format!("{number}")).await;
+        for next in [None, Some("b"), Some("c/d")] {
+            let Layers { memory, faulty, retry, .. } = layers(VERSIONS, 2);
+            for number in 0..5 {
+                put(&memory, "a", format!("{number}")).await;
+            }
+            if let Some(next) = next {
+                put(&memory, next, "next").await;
+            }
+            let all = versions(&memory, "").await;
+            let (others, given) = (memory.clone(), all[..2].to_vec());
+            faulty.plan(move |call| {
+                (call.number == 2).then(|| {
+                    for object in &given {
+                        others.state().delete(&object.key, &object.version);
+                    }
+                    Fault::Before(ErrorKind::Transient)
+                })
+            });
+            let found: Vec<_> = versions(&retry, "").await.into_iter().map(|object| object.version).collect();
+            assert_eq!(found, all.into_iter().map(|object| object.version).collect::<Vec<_>>());
         }
-        put(&memory, "b", "next").await;
-        let all = versions(&memory, "").await;
-        let (others, given) = (memory.clone(), all[..2].to_vec());
-        faulty.plan(move |call| {
-            (call.number == 2).then(|| {
-                for object in &given {
-                    others.state().delete(&object.key, &object.version);
-                }
-                Fault::Before(ErrorKind::Transient)
-            })
-        });
-        let found: Vec<_> = versions(&retry, "").await.into_iter().map(|object| object.version).collect();
-        assert_eq!(found, all.into_iter().map(|object| object.version).collect::<Vec<_>>());
     });
 }
 
