@@ -850,3 +850,24 @@ fn measure_group_commit() {
         println!("{threads} x {at_once}: {:?} in {:?}", store.sync_counts(), start.elapsed());
     }
 }
+
+#[test]
+#[ignore = "a measurement, in memory where there is such a place"]
+fn measure_a_list_of_a_hundred_thousand_pairs() {
+    let shared = Path::new("/dev/shm");
+    let parent = if shared.is_dir() { shared } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    let dir = tempfile::tempdir_in(parent).unwrap();
+    for number in 0..100_000 {
+        fs::write(dir.path().join(format!("{number:06}.enc")), "x").unwrap();
+        fs::write(dir.path().join(format!("{number:06}.0123456789abcdef.key.enc")), "x").unwrap();
+    }
+    let store = LocalStore::open(dir.path()).unwrap();
+    let start = Instant::now();
+    let mut listed = store.list(ListOptions::default());
+    block_on(listed.next()).unwrap().unwrap();
+    let first = start.elapsed();
+    let rest = block_on(listed.count());
+    let memory = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let most = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM unknown");
+    println!("first after {first:?}, {rest} more after {:?}, {most}", start.elapsed());
+}

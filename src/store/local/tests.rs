@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 
 use super::disk::{Broken, Disk};
-use super::write::write_checked;
+use super::write::{TICK, set_apart, write_checked};
 use super::*;
 use crate::store::OnlyIf;
 
@@ -234,6 +234,19 @@ fn without_locks_the_store_says_so_and_still_compares() {
     assert_eq!(put("3", OnlyIf::Version(first.clone())).unwrap_err().kind(), ErrorKind::Conflict);
     block_on(store.delete("a", &first)).unwrap();
     assert_eq!(names(dir.path()), ["a"]);
+}
+
+#[test]
+fn what_replaces_a_version_has_a_time_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_on(dir.path(), Disk::Memory);
+    for _ in 0..3 {
+        let named = store.inner.named("x").unwrap();
+        let ready = store.inner.begin(&named, &OnlyIf::Version("1".into())).unwrap();
+        set_apart(&ready).unwrap();
+        let found = rustix::fs::fstat(&ready.file).unwrap();
+        assert_eq!(found.st_mtime_nsec as u64 % TICK, ready.temporary.number() % TICK);
+    }
 }
 
 #[test]

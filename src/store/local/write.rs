@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 const STEP: usize = 256 << 10;
 
 /// By less than this many nanoseconds the time of a file may be off.
-const TICK: u64 = 1_000_000;
+pub(super) const TICK: u64 = 1_000_000;
 
 /// Files from here on are synced by themselves before they join a group, so that small ones do not wait for them.
 const LARGE: usize = 1 << 20;
@@ -46,7 +46,7 @@ impl Inner {
     }
 
     /// A new file without a name in the folder of its key, which is made where it is missing.
-    fn begin(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready> {
+    pub(super) fn begin(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready> {
         let mut tries = 0;
         loop {
             match self.begin_once(named, only_if) {
@@ -105,7 +105,7 @@ enum Begin {
 /// Gives a file that replaces a certain version a time that no version before had. Without that, two replacements within
 /// a tick of the kernel's clock (some milliseconds) could end in the inode, size and times of the first version, and a
 /// third writer, who read that, would not notice.
-fn set_apart(ready: &Ready) -> Result<()> {
+pub(super) fn set_apart(ready: &Ready) -> Result<()> {
     if !matches!(ready.only_if, OnlyIf::Version(_)) {
         return Ok(());
     }
