@@ -26,8 +26,8 @@ examples:
   sidekey rm -r vault/Documents --dry-run
   sidekey rm -r nas:photos/ --include '*.tmp'
 
-Where x is a file and x/ a folder, vault/x.enc is the file. Patterns see names as get would write them. All
-that is named is looked up first: when one is not there, nothing is removed.")]
+Where x is a file and x/ a folder, vault/x.enc is the file. Patterns see names as get writes them.
+All that is named is looked up first: when one is not there, nothing is removed.")]
 pub(crate) struct Args {
     /// files of locations, and with -r folders
     #[arg(value_name = "LOCATION", required = true)]
