@@ -78,7 +78,7 @@ fn every_call_may_fail_once(features: Features) {
 
 /// Every call; of very many some, from the first to the last.
 fn stops(calls: u64) -> Vec<u64> {
-    let step = if calls <= 400 { 1 } else { calls / 12 };
+    let step = if calls <= 400 { 1 } else { calls / 6 };
     let mut stops: Vec<u64> = (1..=calls).step_by(step as usize).collect();
     stops.push(calls);
     stops.dedup();

@@ -1,5 +1,6 @@
 //! Downloads that go on where they broke.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 
@@ -90,10 +91,7 @@ impl<S: Store + ?Sized + 'static> Resuming<S> {
             Some(chunk) if chunk.len() as u64 > left => {
                 Err(Error::integrity(format!("more than the {} bytes of it came", self.object.size)))
             }
-            None if left > 0 => Err(Error::new(
-                ErrorKind::Transient,
-                format!("the bytes ended at {}, where {} were to come", self.at, self.end),
-            )),
+            None if left > 0 => Err(ended_early(self.at, self.end)),
             chunk => {
                 self.chunks = Some(chunks);
                 Ok(chunk)
@@ -122,7 +120,7 @@ fn is_passing(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Transient | ErrorKind::Unsure)
 }
 
-/// Whether a body is these bytes.
+/// Whether a body that is to be as long as `expected` is these bytes.
 pub(super) async fn equals(body: Body, expected: &[u8]) -> Result<bool> {
     let mut chunks = match body {
         Body::Stream(chunks) => chunks,
@@ -135,7 +133,14 @@ pub(super) async fn equals(body: Body, expected: &[u8]) -> Result<bool> {
             None => return Ok(false),
         }
     }
-    Ok(left.is_empty())
+    match left {
+        [] => Ok(true),
+        _ => Err(ended_early(expected.len() - left.len(), expected.len())),
+    }
+}
+
+fn ended_early(at: impl fmt::Display, end: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Transient, format!("the bytes ended at {at}, where {end} were to come"))
 }
 
 fn file_chunks(file: File, left: u64) -> Chunks {

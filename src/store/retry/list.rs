@@ -1,4 +1,7 @@
 //! Lists that go on behind what was listed, and give nothing twice.
+//!
+//! A list can begin behind a key and nowhere else: after a break the versions of one key come again from the newest.
+//! Those that were given are left out, and what was written since stays out as it would have without the break.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -135,6 +138,10 @@ impl Place {
 
     /// Takes an item, and says whether it brings the list on.
     fn accept(&mut self, listed: Listed) -> bool {
+        let (Listed::Object(Object { key: name, .. }) | Listed::Folder(name)) = &listed;
+        if self.key.as_ref().is_some_and(|key| name < key) {
+            return false; // Written since, where the list has been already.
+        }
         match &listed {
             Listed::Folder(folder) => {
                 self.release();
