@@ -5,10 +5,8 @@
 
 mod salvage;
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -144,15 +142,16 @@ impl Opener {
         output.finish(end)
     }
 
-    /// Decrypts all sections but the first `done.sections` into `out`, each at its place in the plaintext; `source`
-    /// begins with the first of them. `progress` is told, again and again, what stands whole before the first gap.
+    /// Decrypts all sections but the first `done.sections` and gives each to `write_at`, with its place in the plaintext,
+    /// in any order; `source` begins with the first of them. `progress` is told, again and again, what stands whole
+    /// before the first gap.
     ///
     /// # Errors
     /// Those of [`Self::copy`], and what `progress` fails with.
     pub(crate) fn copy_at(
         &self,
         source: impl Read + Send,
-        out: &File,
+        write_at: impl Fn(&[u8], u64) -> io::Result<()> + Sync,
         end: &End,
         done: Done,
         threads: usize,
@@ -174,11 +173,9 @@ impl Opener {
                 batch.open(&self.sections, size)?;
                 for (section, (kind, start, len)) in batch.sections.iter().zip(&batch.plain) {
                     if *kind == Kind::Data {
-                        out.write_all_at(
-                            &batch.bytes[*start..start + len],
-                            (section.index - first) * size as u64,
-                        )
-                        .map_err(|source| Error::io("cannot write", source))?;
+                        let plain = &batch.bytes[*start..start + len];
+                        write_at(plain, (section.index - first) * size as u64)
+                            .map_err(|source| Error::io("cannot write", source))?;
                     }
                 }
                 Ok(())

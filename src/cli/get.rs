@@ -38,7 +38,7 @@ The last argument says where to put it; all others are locations. Where x is a f
 file. Patterns see names as they will be below DEST. Exit code 3: something is damaged or missing; the rest is there.")]
 pub(crate) struct Args {
     /// files and folders of locations, then where to put them; - is standard output
-    #[arg(value_name = "LOCATION... DEST", required = true, num_args = 2..)]
+    #[arg(value_name = "LOCATION... DEST", required = true)]
     paths: Vec<PathBuf>,
     /// a private key (repeatable)
     #[arg(short, long, value_name = "FILE")]

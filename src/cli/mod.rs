@@ -11,11 +11,13 @@ pub(crate) mod guard;
 mod identity;
 mod location;
 mod passphrase;
+mod prompt;
 mod report;
 mod work;
 
 mod audit;
 mod cat;
+mod clean;
 mod completions;
 mod decrypt;
 mod encrypt;
@@ -60,9 +62,6 @@ commands! {
     Keygen => keygen,
     Pubkey => pubkey,
     Passwd => passwd,
-    Encrypt => encrypt,
-    Decrypt => decrypt,
-    Inspect => inspect,
     Put => put,
     Get => get,
     Cat => cat,
@@ -70,7 +69,11 @@ commands! {
     Rm => rm,
     Verify => verify,
     Audit => audit,
+    Clean => clean,
     Rewrap => rewrap,
+    Encrypt => encrypt,
+    Decrypt => decrypt,
+    Inspect => inspect,
     Remote => remote,
     Completions => completions,
     Man => man,

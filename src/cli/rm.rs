@@ -84,6 +84,7 @@ struct Gone<'a> {
     hidden: bool,
     versions: usize,
     envelopes: usize,
+    young: bool,
     kept: usize,
 }
 
@@ -95,6 +96,7 @@ struct Totals<'a> {
     hidden: u64,
     versions: u64,
     envelopes: u64,
+    young: u64,
     kept: u64,
     skipped: u64,
     failed: u64,
@@ -108,6 +110,7 @@ impl<'a> Gone<'a> {
             hidden: removed.hidden,
             versions: removed.containers.len(),
             envelopes: removed.envelopes.len(),
+            young: removed.young,
             kept: removed.kept.len(),
         }
     }
@@ -134,7 +137,8 @@ impl Removing<'_> {
     /// Ends with one line for people, or one JSON object.
     fn finish(self, summary: &RemoveSummary, dry_run: bool) {
         drop(self.watcher);
-        let RemoveSummary { removed, hidden, versions, envelopes, kept, skipped, failed, .. } = *summary;
+        let RemoveSummary { removed, hidden, versions, envelopes, young, kept, skipped, failed, .. } =
+            *summary;
         let totals = Totals {
             r#type: "summary",
             dry_run,
@@ -142,6 +146,7 @@ impl Removing<'_> {
             hidden,
             versions,
             envelopes,
+            young,
             kept,
             skipped,
             failed,
@@ -161,12 +166,15 @@ impl Removing<'_> {
             }
         }
         self.report.done(&totals, text);
-        if kept > 0 {
-            let verb = if kept == 1 { "stays" } else { "stay" };
+        if young > 0 {
             self.report.note(format_args!(
-                "{} {verb}: what is not long settled may still be needed; sidekey clean removes what nothing needs",
-                work::count(kept, "envelope")
+                "{} younger than a week: envelopes of such stay until sidekey clean finds them old enough",
+                work::count(young, "object")
             ));
+        }
+        if kept > 0 {
+            self.report
+                .note(format_args!("left {}: something else may need it", work::count(kept, "envelope")));
         }
     }
 }

@@ -17,10 +17,11 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::format::Header;
+use crate::format::{Header, Metadata};
 use crate::open::Done;
-use crate::ops::atomic::{publish_new, publish_replacing, sync};
+use crate::ops::atomic::{AtomicFile, Mode, publish_new, publish_replacing, sync};
 use crate::ops::pair_files::folder_of;
+use crate::ops::restore;
 use crate::{Error, IoContext as _, Result};
 
 const SUFFIX: &[u8] = b".sidekey-part";
@@ -170,15 +171,23 @@ impl<'a> Part<'a> {
     ///
     /// # Errors
     /// `Conflict` when something has the name and is not to be replaced; else what the operating system says.
-    pub(crate) fn publish(mut self, mode: Option<u32>, replace: bool) -> Result<()> {
+    pub(crate) fn publish(mut self, metadata: Option<&Metadata>, replace: bool) -> Result<()> {
         let file = &self.file;
         file.set_len(self.source.total).context("cannot write", &self.path)?;
         // Without its slots it is worth nothing under this name.
         self.discard = true;
-        if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode & 0o777))
-                .context("cannot set the permissions", &self.target)?;
+        if let Some(times) = metadata.and_then(restore::file_times) {
+            file.set_times(times).context("cannot set the time", &self.target)?;
         }
+        match restore::mode(metadata) {
+            Mode::Exact(mode) => file.set_permissions(Permissions::from_mode(mode)),
+            // What the umask leaves is seen on a new file alone.
+            _ => AtomicFile::create(&self.target, Mode::Data)?
+                .file()
+                .metadata()
+                .and_then(|new| file.set_permissions(new.permissions())),
+        }
+        .context("cannot set the permissions", &self.target)?;
         file.sync_all().context("cannot write to the disk", &self.target)?;
         match replace {
             true => publish_replacing(&self.path, &self.target)?,

@@ -17,11 +17,11 @@ use crate::location::listing::{Entry, PairEntry, Scope, list};
 use crate::name::{is_container_name, is_envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::filter::Filter;
-use crate::ops::lookup::{Lookup, Place, Which};
+use crate::ops::place::{Lookup, Place, Which};
 use crate::ops::{parallel, runtime};
 use crate::{Error, ErrorKind, Result};
 
-pub use crate::ops::lookup::Source;
+pub use crate::ops::place::Source;
 
 /// How to remove.
 #[derive(Debug)]
@@ -52,7 +52,9 @@ pub struct RemoveSummary {
     pub versions: u64,
     /// Versions of envelopes that were deleted.
     pub envelopes: u64,
-    /// Versions of envelopes that were left, for `clean` or because something may need them.
+    /// Objects that were younger than a week, so that their envelopes were left for `clean`.
+    pub young: u64,
+    /// Other versions of envelopes that were left: something else may need them.
     pub kept: u64,
     /// What was rightly left alone.
     pub skipped: u64,
@@ -109,6 +111,7 @@ struct Counts {
     hidden: AtomicU64,
     versions: AtomicU64,
     envelopes: AtomicU64,
+    young: AtomicU64,
     kept: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
@@ -122,6 +125,7 @@ impl Counts {
             hidden: load(&self.hidden),
             versions: load(&self.versions),
             envelopes: load(&self.envelopes),
+            young: load(&self.young),
             kept: load(&self.kept),
             skipped: load(&self.skipped),
             failed: load(&self.failed),
@@ -243,6 +247,7 @@ impl<'a> Removing<'a> {
         add(if removed.hidden { &counts.hidden } else { &counts.removed }, 1);
         add(&counts.versions, removed.containers.len());
         add(&counts.envelopes, removed.envelopes.len());
+        add(&counts.young, usize::from(removed.young));
         add(&counts.kept, removed.kept.len());
         self.observer.event(match self.options.dry_run {
             true => Event::WouldRemove { object, removed },

@@ -1,6 +1,8 @@
 //! One object: opened, authenticated, and put in its place.
 
-use std::io::{Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -187,8 +189,12 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(start)).context("cannot read", &shown)?;
         let source = Watched { inner: reader, observer: self.observer };
         let file = part.file().try_clone().context("cannot write", part.path())?;
-        let copied =
-            opener.copy_at(source, &file, end, done, jobs.min(processors()), |done| part.progress(done));
+        let write_at = |plain: &[u8], at: u64| {
+            file.write_all_at(plain, at)
+                .map_err(|source| io::Error::other(Error::io("cannot write", source).at(target)))
+        };
+        let threads = jobs.min(processors());
+        let copied = opener.copy_at(source, write_at, end, done, threads, |done| part.progress(done));
         if let Err(error) = copied {
             // Bad bytes do not get better: nothing is worth going on with.
             if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Conflict) {
@@ -196,12 +202,8 @@ impl Getting<'_> {
             }
             return Err(error);
         }
-        if let Some(times) = metadata.and_then(restore::file_times) {
-            file.set_times(times).context("cannot set the time", target)?;
-        }
-        let mode = metadata.and_then(|metadata| metadata.mode);
         let replace = self.options.overwrite != Overwrite::Never;
-        part.publish(mode, replace).map_err(|error| self.in_the_way(error, target))
+        part.publish(metadata, replace).map_err(|error| self.in_the_way(error, target))
     }
 
     /// Restores what is good of a container, with zeros where it is not; whether it was all of it.
