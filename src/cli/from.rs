@@ -1,13 +1,13 @@
 //! What `get` and `cat` read: places of locations as they are typed, versions, and the keys to open them.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use sidekey::crypto::rsa::PrivateKey;
+use sidekey::location::RESERVED;
 use sidekey::location::argument::{Argument, Target};
-use sidekey::name::plain_folder;
+use sidekey::name::{plain_folder, stored_folder};
 use sidekey::ops::get::{Source, Which};
 use sidekey::{Error, Result};
 
@@ -27,15 +27,23 @@ impl From {
     /// too: its container stands in the folder above.
     pub(super) fn open(typed: &Path) -> Result<Self> {
         let place = Place::open(typed.as_os_str())?;
-        let source = match folder_of_disk(typed)? {
-            None => Source::new(place.target.clone()),
-            Some((above, name)) => {
-                let above = Place::open(above.as_os_str())?.target;
-                let path: Vec<&[u8]> =
-                    above.path.iter().map(Vec::as_slice).chain([name.as_bytes()]).collect();
-                let object = Target::new(above.location, &path.join(&b'/')).ok();
-                Source { object, folder: place.target.clone(), name: Some(plain_folder(name.as_bytes())) }
-            }
+        let Some(folder) = FolderOfDisk::find(typed)? else {
+            let source = Source::new(place.target.clone());
+            return Ok(Self { place, source });
+        };
+        let above = Place::open(folder.above.as_os_str())?.target;
+        let below = |name: &[u8], end: &[u8]| {
+            let path: Vec<&[u8]> = above.path.iter().map(Vec::as_slice).chain([name]).collect();
+            Target::new(above.location.clone(), &[&path.join(&b'/'), end].concat())
+        };
+        let plain = plain_folder(&folder.name);
+        let source = Source {
+            object: below(&folder.name, b"").ok().filter(|_| !folder.slash),
+            folder: match folder.has_reserved && stored_folder(&plain).as_bytes() == folder.name {
+                true => below(&plain, b"/")?,
+                false => place.target.clone(),
+            },
+            name: Some(plain).filter(|_| !folder.slash),
         };
         Ok(Self { place, source })
     }
@@ -46,16 +54,32 @@ impl From {
     }
 }
 
-/// The folder above, and the name, of a path that is a folder of the disk and was typed without a `/` behind it.
-fn folder_of_disk(typed: &Path) -> Result<Option<(PathBuf, &OsStr)>> {
-    let Argument::Local(path) = Argument::parse(typed.as_os_str())? else { return Ok(None) };
-    let bytes = typed.as_os_str().as_bytes();
-    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || !path.is_dir() {
-        return Ok(None);
+/// A path that is a folder of the disk.
+struct FolderOfDisk {
+    above: PathBuf,
+    name: Vec<u8>,
+    /// Whether it was typed with a `/` behind it.
+    slash: bool,
+    /// Whether a folder in it has the name that is sidekey's own at the root of a location. If this is not the root, it
+    /// is a folder like any other, and must not be missing. (If it is, nothing in it looks like a pair.)
+    has_reserved: bool,
+}
+
+impl FolderOfDisk {
+    fn find(typed: &Path) -> Result<Option<Self>> {
+        let Argument::Local(path) = Argument::parse(typed.as_os_str())? else { return Ok(None) };
+        let bytes = typed.as_os_str().as_bytes();
+        let slash = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+        let Some(Component::Normal(name)) = path.components().next_back() else { return Ok(None) };
+        // A slash behind a link would lead through it.
+        let link = || path.with_file_name(name).symlink_metadata().is_ok_and(|found| found.is_symlink());
+        let has_reserved = path.join(RESERVED).is_dir() && !link();
+        if !path.is_dir() || (slash && !has_reserved) {
+            return Ok(None);
+        }
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Some(Self { above: above.to_owned(), name: name.as_bytes().to_vec(), slash, has_reserved }))
     }
-    let Some(Component::Normal(_)) = path.components().next_back() else { return Ok(None) };
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(typed.file_name().map(|name| (above.to_owned(), name)))
 }
 
 /// The private keys to open them with: those that were typed, else those of the remotes.

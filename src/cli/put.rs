@@ -105,7 +105,7 @@ impl Args {
             true => Place::open(location.as_os_str())?,
             false => Place::open_to_write(location.as_os_str())?,
         };
-        let except = place.on_disk();
+        let except = place.folder.as_ref().map(|folder| folder.join(place.target.stored_prefix()));
         let options = PutOptions {
             recipients: place.recipients(&self.recipient, report)?,
             target: self.target(&place, stdin)?,

@@ -81,6 +81,7 @@ impl Opener {
             let at = front.saturating_add(full.saturating_mul(section));
             let rest = len.saturating_sub(at);
             if total.map_or(rest == 0, |total| saved.written >= total) {
+                saved.truncated = total.is_none();
                 break;
             }
             let good = self.one_of(source, section, at, &self.lengths(rest, total))?;
@@ -88,14 +89,18 @@ impl Opener {
                 Some(plain) => {
                     out.write_all(&plain).map_err(|source| Error::io("cannot write", source))?;
                     saved.written = saved.written.saturating_add(plain.len() as u64);
+                    // Only the last section is shorter: with it all of the plaintext is there.
                     if plain.len() < self.header.section_size() {
-                        break;
+                        return Ok(saved);
                     }
                 }
                 None => match self.expected(rest, total, saved.written) {
                     Some(len) if len > 0 => {
                         zeros(out, len)?;
                         saved.lose(len);
+                        if len < self.header.section_size() as u64 {
+                            break;
+                        }
                     }
                     Some(_) => break,
                     None => {
@@ -105,8 +110,6 @@ impl Opener {
                 },
             }
         }
-        // Whole sections that end where the file does: what came behind them is not known.
-        saved.truncated |= total.is_none() && section::plain_len(len, &self.header).is_err();
         Ok(saved)
     }
 

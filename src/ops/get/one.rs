@@ -2,7 +2,6 @@
 
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -214,7 +213,7 @@ impl Getting<'_> {
         reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
         let metadata = opener.metadata(&mut reader).unwrap_or_default();
         let mut file = self.output(target, metadata.as_ref())?;
-        let mut source = std::io::BufReader::with_capacity(64 << 10, reader);
+        let mut source = io::BufReader::with_capacity(64 << 10, reader);
         let mut written = Written::new(&mut file, target);
         let saved = opener.salvage(&mut source, len, &mut written).map_err(|error| written.blame(error))?;
         self.observer.event(Event::Bytes(len));
@@ -273,7 +272,7 @@ fn what_was_lost(saved: &Salvaged) -> String {
     if saved.truncated {
         faults.push(format!("all behind byte {} is lost, however much it was", saved.written));
     } else if saved.end_lost {
-        faults.push("its end section is damaged".into());
+        faults.push("its end section is damaged or missing".into());
     }
     if saved.metadata_lost {
         faults.push("its time and mode are lost".into());
