@@ -11,6 +11,7 @@ pub mod filter;
 pub mod get;
 pub mod inspect;
 mod look;
+mod lookup;
 pub mod ls;
 pub mod pair_files;
 mod parallel;
