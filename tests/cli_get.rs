@@ -449,7 +449,7 @@ fn envelopes_that_do_not_belong_open_nothing() {
         ]
     );
     assert!(!place.path("strict").exists());
-    let run = place.sidekey(&format!("cat -i keys/old.pem --strict vault/a"));
+    let run = place.sidekey("cat -i keys/old.pem --strict vault/a");
     assert_eq!((run.code, run.stdout.as_str()), (Some(3), ""), "{run:?}");
 }
 

@@ -28,8 +28,10 @@ examples:
   sidekey verify vault/ -i backup.pem --sample 5%
   sidekey verify vault/photos -i backup.pem --against ~/photos
 
-exit codes: 3 something is damaged or half of a pair is missing; 1 something could not be read, is for another key, or
-differs from the files here; 4 all is whole, but there are envelopes without a container")]
+exit codes:
+  1 something could not be read, is for another key, or differs from the files here
+  3 something is damaged, or a container has no envelope
+  4 all is whole, but there are envelopes without a container")]
 pub(crate) struct Args {
     /// folders, remotes and what is in them
     #[arg(value_name = "LOCATION", required = true)]

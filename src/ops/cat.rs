@@ -11,12 +11,12 @@ use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
 use crate::open::Opener;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
-use crate::ops::place::{Lookup, Place};
+use crate::ops::lookup::{Lookup, Place};
 use crate::ops::{restore, runtime};
 use crate::store::Object;
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
-pub use crate::ops::place::{Source, Which};
+pub use crate::ops::lookup::{Source, Which};
 
 /// Which bytes of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,6 +205,6 @@ mod tests {
         for bad in ["", "-", "5", "a-b", "5-4", "1-2-3", "+1-2", " 1-2", "99999999999999999999-"] {
             assert_eq!(bad.parse::<ByteRange>().unwrap_err().kind(), ErrorKind::Usage, "{bad:?}");
         }
-        assert_eq!("-5".parse::<ByteRange>().unwrap().within(0).ok(), Some((0, 0)));
+        assert_eq!("-5".parse::<ByteRange>().unwrap().within(0).unwrap(), (0, 0));
     }
 }

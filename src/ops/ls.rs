@@ -162,12 +162,8 @@ impl Told<'_> {
     }
 }
 
-/// What an entry of the listing is for people.
-enum Shown {
-    Line(Result<Line>),
-    /// Left out, but counted.
-    Hidden,
-}
+/// A line for people; nothing for a name that is left out, but counted.
+type Shown = Option<Result<Line>>;
 
 impl Lister<'_> {
     /// The object of the target's name, then what is below the folder of that name. Where both are there and folders are
@@ -197,8 +193,8 @@ impl Lister<'_> {
         let mut shown = std::pin::pin!(shown.flat_map(in_order));
         while let Some(shown) = shown.next().await {
             match shown {
-                Shown::Line(line) => told.line(line),
-                Shown::Hidden => told.summary.hidden += 1,
+                Some(line) => told.line(line),
+                None => told.summary.hidden += 1,
             }
         }
     }
@@ -227,7 +223,7 @@ impl Lister<'_> {
                 })
             }
         };
-        [Shown::Line(line.map(|line| Line { from_parent, ..line }))].into()
+        [Some(line.map(|line| Line { from_parent, ..line }))].into()
     }
 
     async fn pair(&self, pair: &PairEntry, path: Vec<Vec<u8>>, from_parent: bool) -> VecDeque<Shown> {
@@ -240,17 +236,17 @@ impl Lister<'_> {
             let line = self.container(pair, object, path.clone()).await;
             // A folder's own metadata says nothing that its folder's line does not.
             if !line.path.is_empty() || line.problem.is_some() || self.options.versions {
-                shown.push_back(Shown::Line(Ok(Line { from_parent, ..line })));
+                shown.push_back(Some(Ok(Line { from_parent, ..line })));
             }
         }
         match pair.envelopes.first() {
             // Where versions are kept, what was overwritten and removed is still there.
             Some(_) if containers.is_empty() && self.keeps_versions && !self.options.versions => {
-                shown.push_back(Shown::Hidden);
+                shown.push_back(None);
             }
             Some(envelope) if containers.is_empty() => {
                 let problem = if pair.incomplete { Problem::Unlisted } else { Problem::NoContainer };
-                shown.push_back(Shown::Line(Ok(Line {
+                shown.push_back(Some(Ok(Line {
                     kind: Kind::Envelope,
                     object: Some(envelope.object.clone()),
                     problem: Some(problem),

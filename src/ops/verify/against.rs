@@ -118,15 +118,15 @@ impl Comparison {
             () if found.is_file() => FileType::File,
             () if found.is_dir() => FileType::Dir,
             () if found.is_symlink() => FileType::Symlink,
-            () => return Ok(Some(self.differs(format!("is {} there", walk::special(found.file_type()))))),
+            () => return Ok(Some(self.differs(&format!("is {} there", walk::special(found.file_type()))))),
         };
         if is != expected {
-            return Ok(Some(self.differs(format!("is a {is} there and a {expected} here"))));
+            return Ok(Some(self.differs(&format!("is a {is} there and a {expected} here"))));
         }
         if is == FileType::Symlink {
             let points = std::fs::read_link(&self.path).context("cannot read", &self.path)?;
             let same = target == Some(points.as_os_str().as_bytes());
-            return Ok((!same).then(|| self.differs(format!("points to {} there", points.display()))));
+            return Ok((!same).then(|| self.differs(&format!("points to {} there", points.display()))));
         }
         if is == FileType::File {
             let (file, found) = open_file(&self.path, false)?;
@@ -137,7 +137,7 @@ impl Comparison {
         Ok(None)
     }
 
-    fn differs(&self, how: String) -> (Outcome, String) {
+    fn differs(&self, how: &str) -> (Outcome, String) {
         (Outcome::Differs, format!("{}: {how}", self.path.display()))
     }
 
@@ -179,7 +179,7 @@ impl Comparison {
         let len = crate::seal::read_full(file, &mut theirs).context("cannot read", &self.path)?;
         if let Some(at) = bytes.iter().zip(&theirs[..len]).position(|(ours, theirs)| ours != theirs) {
             let at = self.at + at as u64;
-            self.differs = Some(self.differs(format!("is different from byte {at} on")));
+            self.differs = Some(self.differs(&format!("is different from byte {at} on")));
         }
         self.at += bytes.len() as u64;
         Ok(())

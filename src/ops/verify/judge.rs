@@ -137,8 +137,8 @@ impl Judge<'_> {
     ) -> Found {
         let shown = || self.location.store().show(&container.key);
         let missing = |why: String| {
-            let unread = seen.iter().filter_map(|seen| seen.what.as_ref().err());
-            match unread.filter(|error| error.kind() != ErrorKind::Integrity).last() {
+            let mut unread = seen.iter().filter_map(|seen| seen.what.as_ref().err());
+            match unread.find(|error| error.kind() != ErrorKind::Integrity) {
                 Some(error) => {
                     let error =
                         Error::new(error.kind(), format!("its envelope could not be read: {}", error.line()));
