@@ -136,6 +136,20 @@ impl Error {
         self
     }
 
+    /// The same error with `note` in brackets behind its message.
+    #[must_use]
+    pub(crate) fn noted(mut self, note: impl fmt::Display) -> Self {
+        self.message = format!("{} ({note})", self.message);
+        self
+    }
+
+    /// The same error as one of another kind.
+    #[must_use]
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -20,6 +20,8 @@ const SUFFIX: &str = ".sidekey-tmp";
 #[derive(Debug)]
 pub(crate) struct Temporary {
     place: Place,
+    /// What its name is made of.
+    number: u64,
     id: u64,
     published: bool,
 }
@@ -35,15 +37,17 @@ impl Temporary {
     /// A new name in the folder at this path, registered before the file exists, so that no file is ever unknown to
     /// [`remove_all_temporary`].
     pub(crate) fn beside(folder: &Path) -> Result<Self> {
-        Self::register(Place { folder: None, name: folder.join(new_name()?) })
+        let number = new_number()?;
+        Self::register(number, Place { folder: None, name: folder.join(name_of(number)) })
     }
 
     /// A new name in an open folder, wherever that is moved to.
     pub(crate) fn within(folder: Arc<OwnedFd>) -> Result<Self> {
-        Self::register(Place { folder: Some(folder), name: new_name()?.into() })
+        let number = new_number()?;
+        Self::register(number, Place { folder: Some(folder), name: name_of(number).into() })
     }
 
-    fn register(place: Place) -> Result<Self> {
+    fn register(number: u64, place: Place) -> Result<Self> {
         let mut live = live();
         if live.closed {
             return Err(interrupted());
@@ -51,7 +55,12 @@ impl Temporary {
         live.counter += 1;
         let id = live.counter;
         live.places.insert(id, place.clone());
-        Ok(Self { place, id, published: false })
+        Ok(Self { place, number, id, published: false })
+    }
+
+    /// A number that no other temporary file has, of this process or, in all likelihood, of any other.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The name in the open folder, or the path.
@@ -150,8 +159,12 @@ fn interrupted() -> Error {
     Error::new(ErrorKind::Interrupted, "interrupted")
 }
 
-/// From one draw for each process: no two names are alike, and ten thousand of them cost one system call.
-fn new_name() -> Result<String> {
+fn name_of(number: u64) -> String {
+    format!(".{number:016x}{SUFFIX}")
+}
+
+/// From one draw for each process: no two numbers are alike, and ten thousand of them cost one system call.
+fn new_number() -> Result<u64> {
     static START: OnceLock<u64> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let start = match START.get() {
@@ -164,7 +177,7 @@ fn new_name() -> Result<String> {
     };
     // An odd factor: all values differ, and they do not look like a row.
     let step = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Ok(format!(".{:016x}{SUFFIX}", start.wrapping_add(step)))
+    Ok(start.wrapping_add(step))
 }
 
 #[cfg(test)]
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn only_our_temporary_names_are_temporary() {
-        let names: BTreeSet<String> = (0..1000).map(|_| new_name().unwrap()).collect();
+        let names: BTreeSet<String> = (0..1000).map(|_| name_of(new_number().unwrap())).collect();
         assert_eq!(names.len(), 1000);
         assert!(names.iter().all(|name| is_temporary_name(OsStr::new(name))));
         for not in [

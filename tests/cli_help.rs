@@ -30,6 +30,10 @@ fn every_help_text_is_the_one_that_was_read() {
     for command in commands(&all.stdout) {
         let text = help(&place, &[&command, "--help"]);
         assert_eq!(text.stderr, "");
+        for below in if text.stdout.contains("Commands:\n") { commands(&text.stdout) } else { vec![] } {
+            let text = help(&place, &[&command, &below, "--help"]);
+            texts.push((format!("{command}-{below}"), text.stdout));
+        }
         texts.push((command, text.stdout));
     }
     assert!(texts.len() >= 10, "{}", texts.len());
@@ -78,6 +82,13 @@ fn every_conflict_of_options_has_its_message() {
         ("decrypt", "PATH is missing", shows("decrypt")),
         ("inspect", "PATH is missing", shows("inspect")),
         ("rewrap", "--identity FILE, --to FILE, PATH are missing", shows("rewrap")),
+        ("rm", "LOCATION is missing", shows("rm")),
+        ("clean", "LOCATION is missing", shows("clean")),
+        ("clean a b", "one argument too many: b", shows("clean")),
+        ("clean a --yes --dry-run", "--yes and --dry-run exclude each other", shows("clean")),
+        ("remote", "a command is missing", shows("remote")),
+        ("remote add home", "LOCATION is missing", shows("remote")),
+        ("remote rn home", "unknown command rn", shows("remote")),
         ("rewrap a --to b", "--identity FILE is missing", shows("rewrap")),
         ("rewrap a -i b", "--to FILE is missing", shows("rewrap")),
         (

@@ -293,3 +293,59 @@ fn a_wrong_file_or_variable_stops_every_command_before_it_does_anything() {
     );
     assert_eq!(place.names(), [".config", "keys", "x"]);
 }
+
+#[test]
+fn a_remote_brings_its_keys_along_and_another_key_in_their_place_is_refused() {
+    let place = Place::with_keys();
+    place.write("a", "contents");
+    assert_eq!(
+        place.sidekey("put a nowhere/"),
+        failed(
+            2,
+            "sidekey: no recipient: nobody could open the result\n\
+             sidekey: hint: name a public key with --recipient; sidekey keygen makes a pair\n"
+        )
+    );
+    place.sidekey("remote add home vault -r keys/old.pub.pem -i keys/old.pem").good();
+    place.sidekey("put -q a home:").good();
+    assert_eq!(place.sidekey("cat home:a").good().stdout, "contents");
+    assert_eq!(place.mode("vault"), 0o700);
+
+    // What was typed wins, and is worth a word.
+    let typed = place.sidekey("put -q a home:typed -r keys/new.pub.pem").good();
+    assert_eq!(
+        typed.stderr,
+        "sidekey: warning: home: the keys of --recipient are not those that the remote pins\n\
+         sidekey: hint: sidekey remote ls shows whose keys are pinned\n"
+    );
+    assert_eq!(place.sidekey("put -q a home:same -r keys/old.pub.pem").good().stderr, "");
+
+    // The file of the pinned key holds another one now.
+    let before = place.fingerprint("vault");
+    let old = place.text("keys/old.pub.pem");
+    place.write("keys/old.pub.pem", place.text("keys/new.pub.pem"));
+    let file = place.shown("keys/old.pub.pem");
+    assert_eq!(
+        place.sidekey("put a home:b"),
+        failed(
+            3,
+            &format!(
+                "sidekey: {file}: holds another key than the one that home pins\n\
+                 sidekey: hint: find out who changed it; if it was you: sidekey remote add --force pins the new key\n"
+            )
+        )
+    );
+    assert_eq!(place.fingerprint("vault"), before);
+
+    // Pinned by key id alone, the file has to be typed.
+    place.write("keys/old.pub.pem", old);
+    let key_id = place.public("old").id();
+    place.configure(&format!("[remote.home]\nlocation = \"../../vault\"\nrecipients = [\"{key_id}\"]\n"));
+    let said = place.sidekey("put a home:b");
+    let expected = format!("sidekey: home: key id {key_id} is pinned without the file of its public key\n");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.starts_with(&expected), "{said:?}");
+    assert_eq!(place.sidekey("put -q a home:b -r keys/old.pub.pem").good().stderr, "");
+    let typed = place.sidekey("put -q a home:c -r keys/new.pub.pem").good();
+    assert!(typed.stderr.contains("not those that the remote pins"), "{typed:?}");
+}

@@ -149,7 +149,7 @@ fn tell(report: &Report, location: String, subject: &Subject, summary: &AuditSum
     for (count, what) in [
         (summary.unknown, "cannot be judged"),
         (summary.failed, "failed"),
-        (summary.others, "other objects were not looked at"),
+        (summary.others, "other objects are no envelopes"),
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));

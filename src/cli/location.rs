@@ -8,10 +8,11 @@ use std::sync::Arc;
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
+use sidekey::name::stored_folder;
 use sidekey::store::local::LocalStore;
-use sidekey::{Error, ErrorKind, Result};
+use sidekey::{Error, ErrorKind, KeyId, Result};
 
-use super::config::{self, JOBS, Remote, Setting};
+use super::config::{self, JOBS, Pinned, Remote, Setting};
 use super::identity::load_recipients;
 use super::report::Report;
 use super::work;
@@ -72,6 +73,16 @@ impl Place {
         }
     }
 
+    /// The folder of this machine in which what is put there comes to stand, if it is on this machine.
+    pub(crate) fn on_disk(&self) -> Option<PathBuf> {
+        let root = self.folder.as_ref()?;
+        let path = match self.target.folder {
+            true => &self.target.path[..],
+            false => self.target.path.split_last().map_or(&[][..], |(_, folders)| folders),
+        };
+        Some(path.iter().map(|folder| stored_folder(folder)).fold(root.clone(), |path, name| path.join(name)))
+    }
+
     /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
     ///
     /// # Errors
@@ -85,11 +96,10 @@ impl Place {
             return Err(Error::usage("no recipient: nobody could open the result")
                 .hint("name a public key with --recipient; sidekey keygen makes a pair"));
         }
-        if let Some(remote) = self.remote.filter(|remote| !typed.is_empty() && !remote.recipients.is_empty())
-        {
-            let usual: BTreeSet<_> = pinned(remote)?.iter().map(PublicKey::id).collect();
-            if usual != keys.iter().map(PublicKey::id).collect() {
-                let warning = Error::usage("what was typed for --recipient is not what the remote pins");
+        if let Some(remote) = self.remote.filter(|remote| !remote.recipients.is_empty()) {
+            let usual: Option<BTreeSet<_>> = remote.recipients.iter().map(key_id).collect();
+            if !typed.is_empty() && usual != Some(keys.iter().map(PublicKey::id).collect()) {
+                let warning = Error::usage("the keys of --recipient are not those that the remote pins");
                 report.warning(
                     &warning.about(&remote.name).hint("sidekey remote ls shows whose keys are pinned"),
                 );
@@ -115,6 +125,13 @@ impl Place {
     pub(crate) fn jobs(&self, asked: Option<usize>) -> usize {
         work::jobs(asked.or_else(|| config::current().get(&JOBS, self.remote)))
     }
+}
+
+/// Which key is pinned, as far as that can be said.
+fn key_id(pinned: &Pinned) -> Option<KeyId> {
+    let of_file =
+        || load_recipients(std::slice::from_ref(pinned.file.as_ref()?)).ok()?.first().map(PublicKey::id);
+    pinned.key_id.or_else(of_file)
 }
 
 /// The keys that a remote pins.

@@ -116,14 +116,13 @@ impl Args {
     /// What a plain listing leaves out.
     fn remark(&self, summary: &LsSummary, report: &Report) {
         let counts = [
-            (summary.no_container, "with envelopes alone", "-l"),
-            (summary.foreign, "of foreign objects", "-l"),
-            (summary.hidden, "with no current container", "--versions"),
+            (summary.no_container, "envelopes without a container", "-l"),
+            (summary.foreign, "foreign objects", "-l"),
+            (summary.hidden, "names without a current container", "--versions"),
         ];
         for (count, what, option) in counts {
             if count > 0 && (!self.long || option != "-l") {
-                let names = if count == 1 { "name" } else { "names" };
-                report.note(format_args!("left out {count} {names} {what}; {option} lists them"));
+                report.note(format_args!("left out, listed with {option}: {what} ({count})"));
             }
         }
     }

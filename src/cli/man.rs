@@ -30,8 +30,9 @@ impl Args {
             return Ok(());
         };
         std::fs::create_dir_all(&dir).context("cannot make the folder", &dir)?;
-        let commands = root.get_subcommands().cloned().collect::<Vec<_>>();
-        for command in std::iter::once(root).chain(commands) {
+        let mut commands = vec![root];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
             let name = command.get_display_name().unwrap_or_else(|| command.get_name());
             let path = dir.join(format!("{name}.1"));
             let mut file = AtomicFile::create(&path, Mode::Data)?;

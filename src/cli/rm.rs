@@ -26,8 +26,8 @@ examples:
   sidekey rm -r vault/Documents --dry-run
   sidekey rm -r nas:photos/ --include '*.tmp'
 
-Where x is a file and x/ a folder, vault/x.enc is the file. Patterns see names as get would write them. All
-that is named is looked up first: when one is not there, nothing is removed.")]
+Where x is a file and x/ a folder, vault/x.enc is the file. Patterns see names as get writes them.
+All that is named is looked up first: when one is not there, nothing is removed.")]
 pub(crate) struct Args {
     /// files of locations, and with -r folders
     #[arg(value_name = "LOCATION", required = true)]
@@ -53,16 +53,17 @@ const AGAIN: &str = "run the same again to remove the rest";
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
+        let from = From::open_all(&self.locations)?;
+        let jobs = from.first().map_or_else(|| work::jobs(self.jobs), |from| from.place.jobs(self.jobs));
         let options = RemoveOptions {
             recursive: self.recursive,
             versions: self.versions,
             filter: self.filter.filter()?,
             dry_run: self.dry_run,
-            jobs: work::jobs(self.jobs),
+            jobs,
             now: work::now(),
         };
-        let sources: Vec<Source> =
-            From::open_all(&self.locations)?.into_iter().map(|from| from.source).collect();
+        let sources: Vec<Source> = from.into_iter().map(|from| from.source).collect();
         guard::say_when_interrupted(report, AGAIN);
         let removing = Removing { report, watcher: Watcher::new(report, None, "removed") };
         let summary = remove(&sources, &options, &removing)?;

@@ -210,19 +210,20 @@ fn tell(report: &Report, location: String, level: Level, sample: Option<Sample>,
     if level == Level::Full {
         text.push_str(&format!(", {} of them decrypted to the last byte", summary.deep));
     }
-    for (count, what) in [
-        (summary.damaged, "damaged"),
-        (summary.no_envelope, "without an envelope"),
-        (summary.no_container, "envelopes without a container"),
-        (summary.unchecked, "not checkable without a key"),
-        (summary.differs, "different here"),
-        (summary.missing, "not here"),
-        (summary.extra, "only here"),
-        (summary.foreign, "foreign objects"),
-        (summary.failed, "not listed or read"),
+    let unchecked = if level == Level::Full { "not checked" } else { "not checkable without a key" };
+    for (count, one, many) in [
+        (summary.damaged, "damaged", "damaged"),
+        (summary.no_envelope, "without an envelope", "without an envelope"),
+        (summary.no_container, "envelope without a container", "envelopes without a container"),
+        (summary.unchecked, unchecked, unchecked),
+        (summary.differs, "different here", "different here"),
+        (summary.missing, "missing here", "missing here"),
+        (summary.extra, "only here", "only here"),
+        (summary.foreign, "foreign object", "foreign objects"),
+        (summary.failed, "not listed or read", "not listed or read"),
     ] {
         if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+            text.push_str(&format!(", {}", counted(count, one, many)));
         }
     }
     if let Some(seed) = &seed {

@@ -17,7 +17,7 @@ use crate::ops::{parallel, recipe_files, runtime};
 use crate::recipe::KeyFile;
 use crate::rewrap::{is_unknown, opens};
 use crate::store::{ListOptions, Listed, Object};
-use crate::{Error, ErrorKind, KeyId, Result};
+use crate::{ErrorKind, KeyId, Result};
 
 /// Whose key it is about.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub fn audit(
     });
     let summary = run.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     match summary == AuditSummary::default() && !target.path.is_empty() {
-        true => Err(Error::not_found("there is nothing under that name").about(target.show())),
+        true => Err(look::nothing_at(target)),
         false => Ok(summary),
     }
 }

@@ -205,6 +205,6 @@ mod tests {
         for bad in ["", "-", "5", "a-b", "5-4", "1-2-3", "+1-2", " 1-2", "99999999999999999999-"] {
             assert_eq!(bad.parse::<ByteRange>().unwrap_err().kind(), ErrorKind::Usage, "{bad:?}");
         }
-        assert_eq!("-5".parse::<ByteRange>().unwrap().within(0).unwrap(), (0, 0));
+        assert_eq!("-5".parse::<ByteRange>().unwrap().within(0).ok(), Some((0, 0)));
     }
 }

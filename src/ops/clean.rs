@@ -90,7 +90,7 @@ pub fn plan(target: &Target, options: CleanOptions, observer: &dyn Observer) -> 
         let drive_options = drive::CleanOptions { uploads_older_than: options.age, now: options.now };
         let mut plan = drive::plan_clean(&location, &drive_options).await?;
         for failure in plan.failures.drain(..) {
-            tell(observer, failure);
+            tell(observer, &failure);
         }
         let (parts, is_empty) = parts(&location, options).await;
         if is_empty && !target.path.is_empty() && plan.deletions().next().is_none() {
@@ -123,13 +123,13 @@ fn is_older(object: &Object, age: Duration, now: SystemTime) -> bool {
 }
 
 /// What is no file of the store, such as a symlink, is nobody's leftover and no failure.
-fn tell(observer: &dyn Observer, failure: Error) {
+fn tell(observer: &dyn Observer, failure: &Error) {
     match (failure.kind(), failure.subject()) {
         (ErrorKind::Refused, Some(subject)) => {
-            let why = format!("{}, and is left alone", message(&failure));
+            let why = format!("{}, and is left alone", message(failure));
             observer.event(Event::Skipped { path: Path::new(subject), why: &why });
         }
-        _ => observer.event(Event::Failed(&failure)),
+        _ => observer.event(Event::Failed(failure)),
     }
 }
 

@@ -161,6 +161,13 @@ pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterato
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
 }
 
+/// The error about a target that is not there.
+pub(crate) fn nothing_at(target: &Target) -> Error {
+    Error::not_found("there is nothing under that name")
+        .about(target.show())
+        .hint("sidekey ls shows what is there")
+}
+
 /// The plain path of a name below a target; empty for the target itself.
 pub(crate) fn below<'n>(target: &Target, name: &'n ObjectName) -> &'n [Vec<u8>] {
     name.segments().get(target.path.len()..).unwrap_or_default()

@@ -124,7 +124,7 @@ pub fn ls(target: &Target, options: LsOptions, tell: &mut dyn FnMut(Result<Line>
         let mut told = Told { tell, summary: LsSummary::default() };
         lister.list(&mut told).await;
         match told.summary == LsSummary::default() && !target.path.is_empty() {
-            true => Err(Error::not_found("there is nothing under that name").about(target.show())),
+            true => Err(look::nothing_at(target)),
             false => Ok(told.summary),
         }
     })

@@ -95,7 +95,7 @@ impl Lookup<'_> {
         let object = source.object.as_ref().map(|target| self.object(target)).transpose()?.flatten();
         match (object, &source.object) {
             (Some(place), Some(target)) => match target.file().is_some_and(|name| place.is(&name)) {
-                true if self.is_folder(&source.folder)? => Err(both(target)),
+                true if self.has_objects(&source.folder)? => Err(both(target)),
                 _ => Ok(place),
             },
             (None, Some(target)) if !self.is_folder(&source.folder)? => Err(self.nothing_at(target)),
@@ -158,6 +158,23 @@ impl Lookup<'_> {
         scope.versions = *self.which != Which::Current;
         let mut listed = list(&target.location, &scope);
         Ok(self.handle.block_on(listed.next()).transpose()?.is_some())
+    }
+
+    /// Whether there is more in a folder than envelopes, which stay for a while when their containers were removed.
+    fn has_objects(&self, target: &Target) -> Result<bool> {
+        let mut scope = Scope::below(&target.path);
+        scope.versions = *self.which != Which::Current;
+        let mut listed = list(&target.location, &scope);
+        self.handle.block_on(async {
+            while let Some(entry) = listed.next().await.transpose()? {
+                let removed =
+                    matches!(&entry, Entry::Pair(pair) if pair.containers.is_empty() && !pair.incomplete);
+                if !removed {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     fn nothing_at(&self, target: &Target) -> Error {

@@ -200,7 +200,7 @@ pub fn verify(target: &Target, options: &VerifyOptions, observer: &dyn Observer)
     let seen_any = run.count(|summary| *summary != VerifySummary::default());
     match seen_any || target.path.is_empty() {
         true => Ok(run.summary.into_inner().unwrap_or_else(PoisonError::into_inner)),
-        false => Err(Error::not_found("there is nothing under that name").about(target.show())),
+        false => Err(look::nothing_at(target)),
     }
 }
 

@@ -26,9 +26,10 @@ pub enum LocatedPutStep {
     ReadEnvelope,
     /// Send the container's parts, without giving it its name.
     SendParts,
-    /// See that the envelope is still there, and was written less than [`LATEST`](super::LATEST) ago.
+    /// See that the envelope is still there.
     ConfirmEnvelope,
-    /// Give the container its name durably, in place of what has it; or only if nothing has it.
+    /// Give the container its name durably, in place of what has it; or only if nothing has it. And only if the envelope
+    /// was written less than [`LATEST`](super::LATEST) ago.
     WriteContainer {
         /// Whether it may take the place of another one.
         replace: bool,

@@ -102,7 +102,11 @@ impl Remove {
             (Step::DeleteContainer(_), reply) => {
                 match (self.left.pop(), reply) {
                     (Some(version), Reply::Done) => self.deleted.push(version),
-                    _ => self.failed = true,
+                    _ => {
+                        // Were newer ones to go, it would be the current one again.
+                        self.failed = true;
+                        self.left.clear();
+                    }
                 }
                 self.next_container()
             }

@@ -10,6 +10,8 @@ mod folder;
 mod group;
 mod list;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fs::File;
@@ -32,7 +34,7 @@ pub use disk::SyncCounts;
 use self::disk::Counters;
 use self::fault::failed;
 use self::folder::{Folder, Folders};
-use self::group::Group;
+use self::group::{Change, Group, Unchanged, Unwanted};
 use self::write::LocalUpload;
 use super::{
     Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store, Unfinished,
@@ -82,18 +84,8 @@ impl LocalStore {
             Errno::NOTDIR => Error::usage("is not a folder").at(root),
             error => failed("cannot open the folder", error, root),
         })?;
-        let longest_name = rustix::fs::fstatvfs(folder.fd()).map_or(255, |found| found.f_namemax as usize);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                root: root.to_owned(),
-                has_locks: folder.has_locks(),
-                folders: Folders::new(folder),
-                group: Group::default(),
-                counters: Counters::default(),
-                opened: AtomicU64::new(0),
-                longest_name: if longest_name == 0 { 255 } else { longest_name },
-            }),
-        })
+        let has_locks = folder.has_locks();
+        Ok(Self { inner: Arc::new(Inner::new(root, Folders::new(folder), has_locks)) })
     }
 
     /// The store in a folder that is made where it is missing, with those above it.
@@ -193,7 +185,7 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version)
+        self.inner.remove(key, version).await
     }
 
     async fn hide(&self, key: &str) -> Result<VersionId> {
@@ -235,6 +227,20 @@ impl Store for LocalStore {
 }
 
 impl Inner {
+    fn new(root: &Path, folders: Folders, has_locks: bool) -> Self {
+        let longest_name =
+            rustix::fs::fstatvfs(folders.root().fd()).map_or(0, |found| found.f_namemax as usize);
+        Self {
+            root: root.to_owned(),
+            has_locks,
+            folders,
+            group: Group::default(),
+            counters: Counters::default(),
+            opened: AtomicU64::new(0),
+            longest_name: if longest_name == 0 { 255 } else { longest_name },
+        }
+    }
+
     fn path(&self, key: &str) -> PathBuf {
         if key.is_empty() { self.root.clone() } else { self.root.join(key.trim_start_matches('/')) }
     }
@@ -313,36 +319,41 @@ impl Inner {
     }
 
     /// Deletes a file if it is still this one.
-    fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+    async fn remove(&self, key: &str, version: &VersionId) -> Result<()> {
         let named = self.named(key)?;
-        let _gate = self.group.gate();
-        loop {
-            let folder = match self.folders.folder(named.folder, false) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-                Err(Errno::LOOP) => return Err(fault::symlink_above(&named.path)),
-                Err(error) => return Err(failed("cannot open its folder", error, &named.path)),
+        for _ in 0..3 {
+            let Some(folder) = self.folder_there(&named)? else { return Ok(()) };
+            let unwanted = Unwanted {
+                folder: Arc::clone(&folder),
+                name: named.name.to_owned(),
+                path: named.path.clone(),
+                version: version.clone(),
             };
-            let locked = folder.lock();
-            if !folder.stands().map_err(|error| failed("cannot look up the folder", error, &named.path))? {
-                self.folders.forget(named.folder);
-                continue;
+            match self.group.change(Change::Remove(unwanted), &self.counters).await {
+                Err(Unchanged::Moved) => self.folders.forget(),
+                removed => {
+                    removed?;
+                    self.remove_empty(&folder);
+                    return Ok(());
+                }
             }
-            match rustix::fs::statat(folder.fd(), named.name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(found)
-                    if stamp::kind(&found) == FileType::RegularFile && stamp::stamp(&found) == *version => {}
-                Ok(_) | Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(failed("cannot read", error, &named.path)),
-            }
-            match rustix::fs::unlinkat(folder.fd(), named.name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(failed("cannot remove the file", error, &named.path)),
-            }
-            let synced = self.counters.folder(folder.disk(), folder.fd());
-            synced.map_err(|error| group::unsure(error, &named.path))?;
-            self.remove_empty(&folder);
-            drop(locked);
-            return Ok(());
+        }
+        Err(fault::moved().at(&named.path))
+    }
+
+    /// The folder of a key, if there is one now.
+    fn folder_there(&self, named: &Named<'_>) -> Result<Option<Arc<Folder>>> {
+        let mut found = self.folders.folder(named.folder, false);
+        if found.is_err() {
+            // What is held open may not be what is there now.
+            self.folders.forget();
+            found = self.folders.folder(named.folder, false);
+        }
+        match found {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::LOOP) => Err(fault::symlink_above(&named.path)),
+            Err(error) => Err(failed("cannot open its folder", error, &named.path)),
         }
     }
 
@@ -353,7 +364,7 @@ impl Inner {
             if rustix::fs::unlinkat(parent.fd(), name, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
-            self.folders.forget(folder.key());
+            self.folders.forget();
             folder = parent;
         }
     }
@@ -367,6 +378,9 @@ impl Inner {
         }
         let folder = match self.folders.open(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(folder) => folder,
+            Err(Errno::NOTDIR) if self.leads_through_symlink(folder) => {
+                return Err(fault::symlink_above(&path));
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(error) => return Err(failed("cannot open its folder", error, &path)),
         };

@@ -36,6 +36,8 @@ pub struct State {
     features: Features,
     /// Of each key its versions, oldest first.
     objects: BTreeMap<String, Vec<Kept>>,
+    /// Of each key how often it was written: a version's id, so that writes of two keys come to the same in any order.
+    writes: BTreeMap<String, u64>,
     uploads: BTreeMap<u64, Started>,
     counter: u64,
     clock: Duration,
@@ -64,6 +66,7 @@ impl State {
         Self {
             features,
             objects: BTreeMap::new(),
+            writes: BTreeMap::new(),
             uploads: BTreeMap::new(),
             counter: 0,
             clock: Duration::from_secs(1_700_000_000),
@@ -157,14 +160,16 @@ impl State {
     }
 
     fn keep(&mut self, key: &str, body: Option<Bytes>, info: Info) -> VersionId {
-        self.counter += 1;
-        let kept = Kept { version: self.counter, modified: self.clock, info, body };
+        let version = self.writes.entry(key.to_owned()).or_default();
+        *version += 1;
+        let version = *version;
+        let kept = Kept { version, modified: self.clock, info, body };
         let versions = self.objects.entry(key.to_owned()).or_default();
         if !self.features.versions {
             versions.clear();
         }
         versions.push(kept);
-        self.counter.to_string()
+        version.to_string()
     }
 
     fn object(&self, key: &str, kept: &Kept, latest: bool) -> Object {

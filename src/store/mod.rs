@@ -9,8 +9,10 @@
 //! Futures of a store may block the thread that polls them, as those of a local folder do: operations poll them on
 //! threads of their own.
 
+pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod retry;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,9 +4,10 @@
 //! A scenario asks the store for its capabilities and holds it to the documented behaviour for either answer. `make`
 //! gives the store and whatever has to live as long as it does; each scenario has a prefix of its own and leaves
 //! nothing behind below it, so that a store of the network can be shared.
-#![allow(dead_code, unused_imports, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses its own part of this")]
 
 mod conditions;
+pub(crate) mod faults;
 mod listing;
 mod objects;
 mod uploads;
@@ -14,6 +15,7 @@ mod versions;
 
 use std::future::Future;
 use std::io::Read as _;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use sidekey::store::{
     Body, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions, Store, Unfinished, VersionId,
 };
 use sidekey::{ErrorKind, Result};
+use tokio::runtime::{Builder, Runtime};
 
 /// One scenario on a store, with all its keys below the prefix, which ends in `/`.
 pub(crate) type Scenario = for<'a> fn(&'a dyn Store, &'a str) -> LocalBoxFuture<'a, ()>;
@@ -85,10 +88,11 @@ pub(crate) fn run(store: &dyn Store, scenario: Scenario) {
     });
 }
 
-/// Polls on this thread, with the timers of a runtime behind it.
+/// Polls on this thread, with the timers of a runtime behind it that all tests share.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(future)
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    RUNTIME.block_on(future)
 }
 
 /// Deletes every version and unfinished upload below a prefix, and looks whether they are gone.

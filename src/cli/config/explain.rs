@@ -35,32 +35,32 @@ impl Config {
         tell(report, "config", path.unwrap_or_default(), source, by);
         for setting in SETTINGS {
             let value = self.value(setting, typed.get(setting.key).map(String::as_str), None);
-            self.tell_value(report, setting.key.to_owned(), value.text, &value.source);
+            self.tell_value(report, setting.key, value.text, &value.source);
         }
         for remote in self.remotes() {
             let line = Source::File(remote.line);
             let name = |key: &str| format!("remote.{}.{key}", remote.name);
-            self.tell_value(report, name("location"), remote.location.display().to_string(), &line);
+            self.tell_value(report, &name("location"), remote.location.display().to_string(), &line);
             for pinned in &remote.recipients {
-                self.tell_value(report, name("recipients"), pinned.to_string(), &line);
+                self.tell_value(report, &name("recipients"), pinned.to_string(), &line);
             }
             for identity in &remote.identities {
-                self.tell_value(report, name("identities"), identity.display().to_string(), &line);
+                self.tell_value(report, &name("identities"), identity.display().to_string(), &line);
             }
             for (key, given) in &remote.settings {
-                self.tell_value(report, name(key), given.text.clone(), &Source::File(given.line));
+                self.tell_value(report, &name(key), given.text.clone(), &Source::File(given.line));
             }
         }
     }
 
-    fn tell_value(&self, report: &Report, name: String, value: String, source: &Source) {
+    fn tell_value(&self, report: &Report, name: &str, value: String, source: &Source) {
         let (source, by) = match source {
             Source::Flag(flag) => ("flag", (*flag).to_owned()),
             Source::Environment(variable) => ("environment", (*variable).to_owned()),
             Source::File(line) => ("file", format!("line {line}")),
             Source::Default => ("default", String::new()),
         };
-        tell(report, &name, value, source, by);
+        tell(report, name, value, source, by);
     }
 }
 

@@ -262,7 +262,8 @@ async fn perform(
             Step::Plan(_) if all_old => Ok(Reply::Done),
             Step::ReadAgain(_) => containers(location, &planned.stored, now).await.map(Reply::Containers),
             Step::Delete(version) => {
-                let deleted = location.store().delete(&location.key(&planned.stored), version).await;
+                let key = location.key(&planned.stored);
+                let deleted = fetch::delete(location.store(), &key, version).await;
                 deleted.map(|()| Reply::Done)
             }
             Step::Finished(_) => break,

@@ -10,6 +10,7 @@ use crate::format::envelope::MAX_BYTES;
 use crate::format::header::MAGIC;
 use crate::format::{Envelope, HEADER_LEN, Header};
 use crate::location::Location;
+use crate::name::containers_of;
 use crate::pair::{ContainerVersion, EnvelopeId, EnvelopeVersion, Needs, SETTLED, Serves};
 use crate::recipe::{DETECT_LEN, detect_container, detect_key_file};
 use crate::store::{Body, GetOptions, ListOptions, Listed, Object, Store, VersionId};
@@ -43,6 +44,9 @@ pub(super) async fn start(
             bytes.freeze()
         }
     };
+    if (bytes.len() as u64) < download.object.size.min(len as u64) {
+        return Err(Error::new(ErrorKind::Transient, "ended early while it was read").about(store.show(key)));
+    }
     Ok((download.object, bytes))
 }
 
@@ -74,6 +78,42 @@ pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>
         }
     }
     Ok(found)
+}
+
+/// Deletes one version. Where the store would delete whatever has the name by then, it looks once more right before.
+pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) -> Result<()> {
+    let capabilities = store.capabilities().await?;
+    if !capabilities.versions && !capabilities.delete_if {
+        match store.stat(key, None).await {
+            Ok(object) if object.version == *version => {}
+            Ok(_) => {
+                return Err(
+                    Error::conflict("changed in the meantime; it was not deleted").about(store.show(key))
+                );
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    store.delete(key, version).await
+}
+
+/// The headers of all versions of the containers that an envelope of this name may belong to, as far as they can be read.
+pub(super) async fn headers(location: &Location, envelope: &str) -> Result<Vec<Header>> {
+    let store = location.store();
+    let mut headers = Vec::new();
+    for name in containers_of(envelope) {
+        for object in versions(store, &location.key(&name)).await? {
+            if object.marker {
+                continue;
+            }
+            if let Ok((_, start)) = start(store, &object.key, Some(&object.version), HEADER_LEN).await {
+                let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+                headers.extend(header);
+            }
+        }
+    }
+    Ok(headers)
 }
 
 /// All versions of a container, newest first, with the key that each needs. What cannot be read is unknown.

@@ -280,24 +280,25 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     async fn confirm_envelope(&mut self) -> Result<Reply> {
-        let gone = |what: &str| {
-            Error::conflict(format!("{what} before its container was there; the container was not stored"))
-                .about(self.store.show(&self.envelope))
-                .hint("run the same again: it starts with a new file key")
-        };
-        if self.began.elapsed() >= LATEST {
-            return Err(gone("was written more than 21 days"));
-        }
         match self.store.stat(&self.envelope, None).await {
             Ok(_) => Ok(Reply::Done),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(gone("was deleted")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.too_late("was deleted")),
             // Who may only write is trusted to have written.
             Err(error) if error.kind() == ErrorKind::Permission => Ok(Reply::Done),
             Err(error) => Err(error),
         }
     }
 
+    fn too_late(&self, what: &str) -> Error {
+        Error::conflict(format!("{what} before its container was there, which was not stored"))
+            .about(self.store.show(&self.envelope))
+            .hint("run the same again: it starts with a new file key")
+    }
+
     async fn write_container(&mut self, replace: bool) -> Result<Reply> {
+        if self.began.elapsed() >= LATEST {
+            return Err(self.too_late("was written more than 21 days"));
+        }
         if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }

@@ -148,7 +148,7 @@ impl<'a> Removing<'a> {
 
     async fn delete_container(&mut self, version: &VersionId) -> Result<Reply> {
         if !self.options.dry_run {
-            self.location.store().delete(&self.location.key(self.stored), version).await?;
+            fetch::delete(self.location.store(), &self.location.key(self.stored), version).await?;
         }
         self.removed.young |= !self.settled.contains(version);
         self.removed.containers.push(version.clone());
@@ -182,7 +182,8 @@ impl<'a> Removing<'a> {
 
     async fn delete_envelope(&mut self, id: &EnvelopeId) -> Result<Reply> {
         if !self.options.dry_run {
-            let deleted = self.location.store().delete(&self.location.key(&id.stored), &id.version).await;
+            let key = self.location.key(&id.stored);
+            let deleted = fetch::delete(self.location.store(), &key, &id.version).await;
             if let Err(error) = deleted {
                 self.failed.insert(id.clone());
                 return Err(error);

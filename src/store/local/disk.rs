@@ -14,6 +14,21 @@ pub(super) enum Disk {
     Whole,
     /// Each file by itself.
     Files,
+    /// One that fails, for tests.
+    #[cfg(test)]
+    Broken(Broken),
+}
+
+/// What fails.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Every sync of contents.
+    Data,
+    /// Syncs of the whole file system, not of single files.
+    Whole,
+    /// Every sync of a folder.
+    Folders,
 }
 
 /// How often a local store made the disk catch up, or would have where nothing is kept on a disk.
@@ -46,6 +61,8 @@ impl Counters {
         self.data.fetch_add(1, Ordering::Relaxed);
         match disk {
             Disk::Memory => Ok(()),
+            #[cfg(test)]
+            Disk::Broken(Broken::Data) => Err(Errno::IO),
             _ => rustix::fs::fdatasync(file),
         }
     }
@@ -56,6 +73,8 @@ impl Counters {
         self.data.fetch_add(1, Ordering::Relaxed);
         match disk {
             Disk::Memory => Ok(()),
+            #[cfg(test)]
+            Disk::Broken(Broken::Data | Broken::Whole) => Err(Errno::IO),
             _ => sync_file_system(file),
         }
     }
@@ -63,8 +82,11 @@ impl Counters {
     /// Syncs the names in a folder. Odd file systems cannot, and need not.
     pub(super) fn folder(&self, disk: Disk, folder: &OwnedFd) -> Result<(), Errno> {
         self.folders.fetch_add(1, Ordering::Relaxed);
-        if disk == Disk::Memory {
-            return Ok(());
+        match disk {
+            Disk::Memory => return Ok(()),
+            #[cfg(test)]
+            Disk::Broken(Broken::Folders) => return Err(Errno::IO),
+            _ => {}
         }
         match rustix::fs::fsync(folder) {
             Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),

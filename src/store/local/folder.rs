@@ -24,7 +24,7 @@ pub(super) struct Folder {
     identity: (u64, u64),
     disk: Disk,
     /// The folder it is in, and its name there; nothing for the root.
-    parent: Option<(Arc<Folder>, String)>,
+    parent: Option<(Arc<Self>, String)>,
     /// Whether its own name is known to survive a power cut.
     durable: AtomicBool,
 }
@@ -40,6 +40,12 @@ impl Folder {
         Ok(Self { key: String::new(), fd: Arc::new(fd), identity, disk, parent: None, durable })
     }
 
+    /// The same on another kind of disk.
+    #[cfg(test)]
+    pub(super) fn on(self, disk: Disk) -> Self {
+        Self { disk, ..self }
+    }
+
     /// The folder with this name in it. `Errno::LOOP` for a symlink.
     fn child(self: &Arc<Self>, name: &str) -> Result<Self, Errno> {
         let fd = readable_or_not(|more| open_folder(&self.fd, name, more))?;
@@ -48,10 +54,6 @@ impl Folder {
         let key = if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) };
         let parent = Some((Arc::clone(self), name.to_owned()));
         Ok(Self { key, fd: Arc::new(fd), identity, disk, parent, durable: AtomicBool::new(false) })
-    }
-
-    pub(super) fn key(&self) -> &str {
-        &self.key
     }
 
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
@@ -150,6 +152,12 @@ impl Folders {
         Self { root: Arc::new(root), held: Mutex::default(), whole_path }
     }
 
+    /// The same where the kernel cannot open a whole path without symlinks.
+    #[cfg(test)]
+    pub(super) fn step_by_step(self) -> Self {
+        Self { whole_path: false, ..self }
+    }
+
     pub(super) fn root(&self) -> &Arc<Folder> {
         &self.root
     }
@@ -175,11 +183,9 @@ impl Folders {
         Ok(folder)
     }
 
-    /// Forgets what is held open of a folder and what is below it.
-    pub(super) fn forget(&self, key: &str) {
-        let below =
-            |held: &str| held.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.held().retain(|folder| !below(&folder.key));
+    /// Forgets what is held open: something is not where it was.
+    pub(super) fn forget(&self) {
+        self.held().clear();
     }
 
     /// Opens what has this key now, in one call where the kernel can see to it that the way holds no symlink.
@@ -206,11 +212,10 @@ impl Folders {
         let mut held = self.held();
         let mut end = key.len();
         while end > 0 {
-            if let Some(at) = held.iter().position(|folder| folder.key == key[..end]) {
-                if let Some(found) = held.remove(at) {
-                    held.push_front(Arc::clone(&found));
-                    return (found, &key[end..]);
-                }
+            let found = held.iter().position(|folder| folder.key == key[..end]);
+            if let Some(found) = found.and_then(|at| held.remove(at)) {
+                held.push_front(Arc::clone(&found));
+                return (found, &key[end..]);
             }
             end = key[..end].rfind('/').unwrap_or(0);
         }
@@ -224,11 +229,17 @@ impl Folders {
         held.truncate(HELD);
     }
 
+    #[cfg(test)]
+    pub(super) fn held_now(&self) -> usize {
+        self.held().len()
+    }
+
     fn held(&self) -> MutexGuard<'_, VecDeque<Arc<Folder>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the types of the fields differ between systems")]
 pub(super) fn identity(found: &Stat) -> (u64, u64) {
     (found.st_dev as u64, found.st_ino as u64)
 }
@@ -237,7 +248,11 @@ pub(super) fn identity(found: &Stat) -> (u64, u64) {
 fn readable_or_not(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     match open(OFlags::empty()) {
         #[cfg(target_os = "linux")]
-        Err(Errno::ACCESS) => open(OFlags::PATH),
+        Err(Errno::ACCESS) => {
+            let folder = open(OFlags::PATH)?;
+            rustix::fs::accessat(&folder, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty())?;
+            Ok(folder)
+        }
         opened => opened,
     }
 }

@@ -1,24 +1,25 @@
-//! Group commit: files that are ready at about the same time get on the disk, and get their names, together.
+//! Group commit: files that are ready at about the same time get on the disk, and get their names, together; and those
+//! that are deleted lose theirs.
 //!
 //! Whoever has a file ready adds it to those that wait and gives way once, so that others that are polled by the same
 //! thread can do so too. Then the first to be polled takes all that wait, also for other threads, syncs their
-//! contents, renames them under their folders' locks, syncs the folders and tells each what became of its file.
+//! contents, changes the names under their folders' locks, syncs the folders and tells each what became of its file.
 
 use std::future::poll_fn;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::disk::{Counters, Disk};
 use super::fault::{self, failed};
 use super::folder::Folder;
-use super::stamp::stamp;
+use super::stamp::{self, stamp};
 use crate::store::{OnlyIf, VersionId};
 use crate::temporary::{Temporary, rename_new};
 use crate::{Error, ErrorKind, Result};
@@ -34,7 +35,7 @@ pub(super) struct Ready {
     pub(super) folder: Arc<Folder>,
     pub(super) name: String,
     /// For messages.
-    pub(super) path: std::path::PathBuf,
+    pub(super) path: PathBuf,
     pub(super) only_if: OnlyIf,
     /// Counts up in the order in which files were opened: taken after the file was opened and before it was written.
     pub(super) order: u64,
@@ -42,22 +43,39 @@ pub(super) struct Ready {
     pub(super) synced: bool,
 }
 
-/// Why a file did not get its name.
+/// A file that is to lose its name, if it is this version.
 #[derive(Debug)]
-pub(super) enum Unpublished {
+pub(super) struct Unwanted {
+    pub(super) folder: Arc<Folder>,
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) version: VersionId,
+}
+
+/// A name that is to change.
+#[derive(Debug)]
+pub(super) enum Change {
+    Publish(Ready),
+    Remove(Unwanted),
+}
+
+/// Why a name did not change.
+#[derive(Debug)]
+pub(super) enum Unchanged {
     /// Its folder is not where it was: nothing was done.
     Moved,
     /// Anything else.
     Failed(Error),
 }
 
-type Outcome = Result<VersionId, Unpublished>;
+/// The version that was published; of what was removed, nothing.
+type Outcome = Result<VersionId, Unchanged>;
 
 /// Those that wait, and whoever works for them.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     forming: Mutex<Forming>,
-    /// One group at a time; also what keeps threads of this store from each other's conditional writes and deletes.
+    /// One group at a time: a folder's lock keeps out other processes and stores, but not threads of this one.
     gate: Mutex<()>,
 }
 
@@ -70,39 +88,31 @@ struct Forming {
 #[derive(Debug)]
 struct Waiting {
     id: u64,
-    ready: Ready,
+    change: Change,
     reply: oneshot::Sender<Outcome>,
 }
 
 impl Group {
-    /// Publishes a file, together with others.
-    pub(super) async fn publish(&self, ready: Ready, counters: &Counters) -> Outcome {
+    /// Changes a name, together with others.
+    pub(super) async fn change(&self, change: Change, counters: &Counters) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        let place = self.join(ready, reply);
+        let place = self.join(change, reply);
         give_way().await;
         if place.is_waiting() {
-            let gate = self.gate();
+            let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
             commit(self.take(), counters);
             drop(gate);
         }
         outcome.await.unwrap_or_else(|_| {
-            Err(Unpublished::Failed(Error::new(
-                ErrorKind::Unsure,
-                "another thread failed while it was stored",
-            )))
+            Err(Unchanged::Failed(Error::new(ErrorKind::Unsure, "another thread failed while it was stored")))
         })
     }
 
-    /// Held by whoever changes names in folders of this store.
-    pub(super) fn gate(&self) -> MutexGuard<'_, ()> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn join(&self, ready: Ready, reply: oneshot::Sender<Outcome>) -> Place<'_> {
+    fn join(&self, change: Change, reply: oneshot::Sender<Outcome>) -> Place<'_> {
         let mut forming = self.forming();
         forming.counter += 1;
         let id = forming.counter;
-        forming.waiting.push(Waiting { id, ready, reply });
+        forming.waiting.push(Waiting { id, change, reply });
         Place { group: self, id }
     }
 
@@ -153,7 +163,7 @@ async fn give_way() {
 
 /// A file on its way through a commit.
 struct Member {
-    ready: Ready,
+    change: Change,
     reply: oneshot::Sender<Outcome>,
     outcome: Outcome,
 }
@@ -166,15 +176,17 @@ fn commit(waiting: Vec<Waiting>, counters: &Counters) {
     counters.groups.fetch_add(1, Ordering::Relaxed);
     let mut members: Vec<Member> = waiting
         .into_iter()
-        .map(|Waiting { ready, reply, .. }| Member { ready, reply, outcome: Ok(VersionId::new()) })
+        .map(|Waiting { change, reply, .. }| Member { change, reply, outcome: Ok(VersionId::new()) })
         .collect();
     // Within a folder those who came first are first.
-    members.sort_by_key(|member| member.ready.folder.identity());
+    members.sort_by_key(|member| member.change.folder().identity());
     for of_one_system in members.chunk_by_mut(|a, b| device(a) == device(b)) {
         sync_contents(of_one_system, counters);
     }
-    for of_one_folder in members.chunk_by_mut(|a, b| a.ready.folder.identity() == b.ready.folder.identity()) {
-        publish_in_folder(of_one_folder);
+    for of_one_folder in
+        members.chunk_by_mut(|a, b| a.change.folder().identity() == b.change.folder().identity())
+    {
+        change_in_folder(of_one_folder);
     }
     sync_folders(&mut members, counters);
     for Member { reply, outcome, .. } in members {
@@ -184,47 +196,49 @@ fn commit(waiting: Vec<Waiting>, counters: &Counters) {
 }
 
 fn device(member: &Member) -> u64 {
-    member.ready.folder.identity().0
+    member.change.folder().identity().0
 }
 
 fn sync_contents(members: &mut [Member], counters: &Counters) {
-    let disk = members.first().map_or(Disk::Files, |member| member.ready.folder.disk());
-    let mut unsynced: Vec<&mut Member> = members.iter_mut().filter(|member| !member.ready.synced).collect();
+    let disk = members.first().map_or(Disk::Files, |member| member.change.folder().disk());
+    let mut unsynced: Vec<(&Ready, &mut Outcome)> = members.iter_mut().filter_map(Member::unsynced).collect();
     if unsynced.len() >= MANY && disk != Disk::Files {
         // The one that was opened first saw whatever went wrong with any of them.
-        let first = unsynced.iter().min_by_key(|member| member.ready.order);
-        let synced = first.map(|first| counters.all_files(disk, &first.ready.file));
+        let first = unsynced.iter().min_by_key(|(ready, _)| ready.order);
+        let synced = first.map(|(first, _)| counters.all_files(disk, &first.file));
         if synced == Some(Ok(())) {
             return;
         }
         // Something on that file system failed, perhaps none of ours: each is asked by itself.
     }
-    for member in &mut unsynced {
-        if let Err(error) = counters.file(disk, &member.ready.file) {
-            member.fail(failed("cannot write to the disk", error, &member.ready.path));
+    for (ready, outcome) in &mut unsynced {
+        if let Err(error) = counters.file(disk, &ready.file) {
+            **outcome = Err(Unchanged::Failed(failed("cannot write to the disk", error, &ready.path)));
         }
     }
 }
 
-/// Names are given under the folder's lock, so that no other process of ours comes between looking and renaming.
-fn publish_in_folder(members: &mut [Member]) {
-    let Some(folder) = members.first().map(|member| Arc::clone(&member.ready.folder)) else { return };
+/// Names change under the folder's lock, so that no other process of ours comes between looking and renaming.
+fn change_in_folder(members: &mut [Member]) {
+    let Some(folder) = members.first().map(|member| Arc::clone(member.change.folder())) else { return };
     let _locked = folder.lock();
     let stands = folder.stands();
     for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
         match stands {
-            Ok(true) => member.outcome = member.ready.publish().map_err(Unpublished::Failed),
-            Ok(false) => member.outcome = Err(Unpublished::Moved),
-            Err(error) => member.fail(failed("cannot look up the folder", error, &member.ready.path)),
+            Ok(true) => member.outcome = member.change.perform().map_err(Unchanged::Failed),
+            Ok(false) => member.outcome = Err(Unchanged::Moved),
+            Err(error) => member.fail(|path| failed("cannot look up the folder", error, path)),
         }
     }
 }
 
 fn sync_folders(members: &mut [Member], counters: &Counters) {
     let mut synced: Vec<((u64, u64), Result<(), Errno>)> = Vec::new();
-    for of_one_folder in members.chunk_by_mut(|a, b| a.ready.folder.identity() == b.ready.folder.identity()) {
+    for of_one_folder in
+        members.chunk_by_mut(|a, b| a.change.folder().identity() == b.change.folder().identity())
+    {
         let Some(folder) = of_one_folder.iter().find(|member| member.outcome.is_ok()) else { continue };
-        let folder = Arc::clone(&folder.ready.folder);
+        let folder = Arc::clone(folder.change.folder());
         let mut done = Ok(());
         for needed in folder.unsynced() {
             let before = synced.iter().find(|(identity, _)| *identity == needed.identity());
@@ -239,7 +253,7 @@ fn sync_folders(members: &mut [Member], counters: &Counters) {
             Ok(()) => folder.is_durable(),
             Err(error) => {
                 for member in of_one_folder.iter_mut().filter(|member| member.outcome.is_ok()) {
-                    member.fail(unsure(error, &member.ready.path));
+                    member.fail(|path| unsure(error, path));
                 }
             }
         }
@@ -247,7 +261,7 @@ fn sync_folders(members: &mut [Member], counters: &Counters) {
 }
 
 /// It has its name, but a power cut may bring back what was there before.
-pub(super) fn unsure(error: Errno, path: &Path) -> Error {
+fn unsure(error: Errno, path: &Path) -> Error {
     Error::new(ErrorKind::Unsure, "cannot write the folder to the disk")
         .because(std::io::Error::from(error))
         .at(path)
@@ -255,8 +269,53 @@ pub(super) fn unsure(error: Errno, path: &Path) -> Error {
 }
 
 impl Member {
-    fn fail(&mut self, error: Error) {
-        self.outcome = Err(Unpublished::Failed(error));
+    fn fail(&mut self, error: impl FnOnce(&Path) -> Error) {
+        self.outcome = Err(Unchanged::Failed(error(self.change.path())));
+    }
+
+    fn unsynced(&mut self) -> Option<(&Ready, &mut Outcome)> {
+        match &self.change {
+            Change::Publish(ready) if !ready.synced => Some((ready, &mut self.outcome)),
+            _ => None,
+        }
+    }
+}
+
+impl Change {
+    fn folder(&self) -> &Arc<Folder> {
+        match self {
+            Self::Publish(ready) => &ready.folder,
+            Self::Remove(unwanted) => &unwanted.folder,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Publish(ready) => &ready.path,
+            Self::Remove(unwanted) => &unwanted.path,
+        }
+    }
+
+    fn perform(&mut self) -> Result<VersionId> {
+        match self {
+            Self::Publish(ready) => ready.publish(),
+            Self::Remove(unwanted) => unwanted.remove().map(|()| VersionId::new()),
+        }
+    }
+}
+
+impl Unwanted {
+    fn remove(&self) -> Result<()> {
+        let (folder, name) = (self.folder.fd(), self.name.as_str());
+        match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if stamp::kind(&found) == FileType::RegularFile && stamp(&found) == self.version => {}
+            Ok(_) | Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(failed("cannot read", error, &self.path)),
+        }
+        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed("cannot remove the file", error, &self.path)),
+        }
     }
 }
 
@@ -282,18 +341,18 @@ impl Ready {
     }
 }
 
-fn replace(folder: std::os::fd::BorrowedFd<'_>, from: &Path, name: &Path, path: &Path) -> Result<()> {
+fn replace(folder: BorrowedFd<'_>, from: &Path, name: &Path, path: &Path) -> Result<()> {
     rustix::fs::renameat(folder, from, folder, name).map_err(|error| match error {
         Errno::ISDIR | Errno::NOTEMPTY => Error::conflict("is a folder").at(path),
         error => failed("cannot give the finished file its name", error, path),
     })
 }
 
-impl From<Unpublished> for Error {
-    fn from(unpublished: Unpublished) -> Self {
-        match unpublished {
-            Unpublished::Failed(error) => error,
-            Unpublished::Moved => fault::moved(),
+impl From<Unchanged> for Error {
+    fn from(unchanged: Unchanged) -> Self {
+        match unchanged {
+            Unchanged::Failed(error) => error,
+            Unchanged::Moved => fault::moved(),
         }
     }
 }

@@ -47,7 +47,7 @@ struct Level {
 
 /// Sorted names, one behind the other: a hundred thousand of them take a few megabytes.
 #[derive(Debug, Default)]
-struct Names {
+pub(super) struct Names {
     bytes: Vec<u8>,
     /// Where each begins and ends, the last one first.
     spans: Vec<(u32, u32)>,
@@ -222,6 +222,9 @@ impl Walk {
 
     /// Whether a folder holds a key that would be listed, or anything that cannot be.
     fn holds_anything(&self, fd: OwnedFd, prefix: String) -> Result<bool> {
+        if self.options.after.as_ref().is_none_or(|after| *after < prefix) && holds_file(&fd) {
+            return Ok(true);
+        }
         let options = ListOptions { delimiter: false, ..self.options.clone() };
         let mut below = Self {
             store: Arc::clone(&self.store),
@@ -268,6 +271,13 @@ impl Walk {
     }
 }
 
+/// Whether there is a plain file, found without reading all names: most folders begin with one.
+fn holds_file(folder: &OwnedFd) -> bool {
+    Dir::read_from(folder).into_iter().flatten().map_while(Result::ok).any(|entry| {
+        entry.file_type() == FileType::RegularFile && !is_temporary(entry.file_name().to_bytes())
+    })
+}
+
 fn is_temporary(name: &[u8]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
 
@@ -275,7 +285,7 @@ fn is_temporary(name: &[u8]) -> bool {
 }
 
 impl Names {
-    fn push(&mut self, name: &[u8]) -> Result<(), Errno> {
+    pub(super) fn push(&mut self, name: &[u8]) -> Result<(), Errno> {
         let begin = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
         self.bytes.extend_from_slice(name);
         let end = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
@@ -283,13 +293,18 @@ impl Names {
         Ok(())
     }
 
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
         self.spans.sort_unstable_by(|a, b| slice(bytes, *b).cmp(slice(bytes, *a)));
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<(u32, u32)>()
+    }
+
     /// The next name; its bytes where they are not UTF-8.
-    fn next(&mut self) -> Option<Result<String, Vec<u8>>> {
+    pub(super) fn next(&mut self) -> Option<Result<String, Vec<u8>>> {
         let name = slice(&self.bytes, self.spans.pop()?).to_vec();
         Some(String::from_utf8(name).map_err(|error| error.into_bytes()))
     }

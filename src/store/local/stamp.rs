@@ -35,6 +35,7 @@ pub(super) fn size(found: &Stat) -> u64 {
     u64::try_from(found.st_size).unwrap_or(0)
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the types of the fields differ between systems")]
 pub(super) fn modified(found: &Stat) -> SystemTime {
     let (seconds, nanos) = (found.st_mtime as i64, found.st_mtime_nsec as u64);
     let whole = Duration::from_secs(seconds.unsigned_abs());

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::fault::{failed, moved};
-use super::group::{Ready, Unpublished};
+use super::group::{Change, Ready, Unchanged};
 use super::stamp;
 use super::{Inner, Named};
 use crate::store::{OnlyIf, PutOptions, Upload, Written};
@@ -19,6 +19,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// So much is written and read back at a time, so that it is still in the processor's cache.
 const STEP: usize = 256 << 10;
+
+/// By less than this many nanoseconds the time of a file may be off.
+pub(super) const TICK: u64 = 1_000_000;
 
 /// Files from here on are synced by themselves before they join a group, so that small ones do not wait for them.
 const LARGE: usize = 1 << 20;
@@ -30,11 +33,12 @@ impl Inner {
         for _ in 0..3 {
             let mut ready = self.begin(&named, &options.only_if)?;
             write_checked(&ready.file, 0, body, &named.path)?;
+            set_apart(&ready)?;
             if body.len() >= LARGE {
                 self.sync(&mut ready)?;
             }
-            match self.group.publish(ready, &self.counters).await {
-                Err(Unpublished::Moved) => self.folders.forget(named.folder),
+            match self.group.change(Change::Publish(ready), &self.counters).await {
+                Err(Unchanged::Moved) => self.folders.forget(),
                 published => return Ok(Written { version: published? }),
             }
         }
@@ -42,32 +46,45 @@ impl Inner {
     }
 
     /// A new file without a name in the folder of its key, which is made where it is missing.
-    fn begin(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready> {
+    pub(super) fn begin(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready> {
         let mut tries = 0;
         loop {
-            let folder =
-                self.folders.folder(named.folder, true).map_err(|error| cannot_make(error, &named.path))?;
-            let temporary = Temporary::within(Arc::clone(folder.fd()))?;
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(folder.fd(), temporary.path(), flags, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => {
-                    return Ok(Ready {
-                        file,
-                        temporary,
-                        folder,
-                        name: named.name.to_owned(),
-                        path: named.path.clone(),
-                        only_if: only_if.clone(),
-                        order: self.next_order(),
-                        synced: false,
-                    });
+            match self.begin_once(named, only_if) {
+                // A folder that is held open was removed since it was last used, or somebody has that name.
+                Err(Begin::Stale(_)) if tries < 10 => self.folders.forget(),
+                Err(Begin::Stale(error)) => {
+                    return Err(failed("cannot create a file there", error, &named.path));
                 }
-                // The folder was removed since it was last used.
-                Err(Errno::NOENT | Errno::STALE) if tries < 3 => self.folders.forget(named.folder),
-                Err(error) => return Err(failed("cannot create a file there", error, &named.path)),
+                Err(Begin::Failed(error)) => return Err(error),
+                Ok(ready) => return Ok(ready),
             }
             tries += 1;
         }
+    }
+
+    fn begin_once(&self, named: &Named<'_>, only_if: &OnlyIf) -> Result<Ready, Begin> {
+        let stale = |error| matches!(error, Errno::NOENT | Errno::STALE | Errno::EXIST);
+        let folder = self.folders.folder(named.folder, true).map_err(|error| match stale(error) {
+            true => Begin::Stale(error),
+            false => Begin::Failed(cannot_make(error, &named.path)),
+        })?;
+        let temporary = Temporary::within(Arc::clone(folder.fd())).map_err(Begin::Failed)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder.fd(), temporary.path(), flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|error| match stale(error) {
+            true => Begin::Stale(error),
+            false => Begin::Failed(failed("cannot create a file there", error, &named.path)),
+        })?;
+        Ok(Ready {
+            file,
+            temporary,
+            folder,
+            name: named.name.to_owned(),
+            path: named.path.clone(),
+            only_if: only_if.clone(),
+            order: self.next_order(),
+            synced: false,
+        })
     }
 
     fn sync(&self, ready: &mut Ready) -> Result<()> {
@@ -76,6 +93,30 @@ impl Inner {
         ready.synced = true;
         Ok(())
     }
+}
+
+/// Why a file was not begun.
+enum Begin {
+    /// What is held open may not be what is there now.
+    Stale(Errno),
+    Failed(Error),
+}
+
+/// Gives a file that replaces a certain version a time that no version before had. Without that, two replacements within
+/// a tick of the kernel's clock (some milliseconds) could end in the inode, size and times of the first version, and a
+/// third writer, who read that, would not notice.
+pub(super) fn set_apart(ready: &Ready) -> Result<()> {
+    if !matches!(ready.only_if, OnlyIf::Version(_)) {
+        return Ok(());
+    }
+    let set = || {
+        let found = rustix::fs::fstat(&ready.file)?;
+        let nanos = found.st_mtime_nsec as u64;
+        let nanos = nanos - nanos % TICK + ready.temporary.number() % TICK;
+        let time = Timespec { tv_sec: found.st_mtime, tv_nsec: nanos as _ };
+        rustix::fs::futimens(&ready.file, &Timestamps { last_access: time, last_modification: time })
+    };
+    set().map_err(|error| failed("cannot set the time", error, &ready.path))
 }
 
 fn cannot_make(error: Errno, path: &Path) -> Error {
@@ -87,7 +128,7 @@ fn cannot_make(error: Errno, path: &Path) -> Error {
 }
 
 /// Writes `bytes` at `offset` and reads them back.
-fn write_checked(file: &OwnedFd, offset: u64, bytes: &[u8], path: &Path) -> Result<()> {
+pub(super) fn write_checked(file: &OwnedFd, offset: u64, bytes: &[u8], path: &Path) -> Result<()> {
     let mut back = vec![0; bytes.len().min(STEP)];
     let mut at = offset;
     for step in bytes.chunks(STEP) {
@@ -246,8 +287,10 @@ impl Upload for LocalUpload {
             Finish::Now(ready) => ready,
             Finish::Before(written) => return Ok(written),
         };
+        set_apart(&ready)?;
         self.store.sync(&mut ready)?;
-        match self.store.group.publish(ready, &self.store.counters).await.map_err(Error::from) {
+        match self.store.group.change(Change::Publish(ready), &self.store.counters).await.map_err(Error::from)
+        {
             Ok(version) => {
                 let written = Written { version };
                 *self.state() = State::Done(written.clone());

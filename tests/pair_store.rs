@@ -1,0 +1,622 @@
+//! Stops after, before and in the middle of every single store call of put, overwrite, rm, rewrap and clean.
+//!
+//! Afterwards the old or the new content opens, with real keys; old versions still open; a second run finishes the work;
+//! and once time has passed `clean` leaves nothing behind that is of no use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use sidekey::format::{Envelope, Header};
+use sidekey::keys::{KeyFile, PrivateKey, PublicKey};
+use sidekey::location::Location;
+use sidekey::location::drive::{
+    CleanOptions, Content, IfExists, PartSource, PutRequest, RemoveOptions, RewrapOptions, Stored, clean,
+    plan_clean, put, remove, rewrap, store_time,
+};
+use sidekey::name::envelope_name;
+use sidekey::pair::RewrapOutcome;
+use sidekey::random::OsRandom;
+use sidekey::rewrap::Rotation;
+use sidekey::seal::{SealOptions, seal};
+use sidekey::secret::FileKey;
+use sidekey::store::faulty::{Fault, Faulty};
+use sidekey::store::local::LocalStore;
+use sidekey::store::memory::{Features, MemoryStore, State};
+use sidekey::store::{
+    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
+    Unfinished, Upload, VersionId, Written,
+};
+use sidekey::{DataId, ErrorKind, Result, wrap};
+
+const DAYS_40: Duration = Duration::from_secs(40 * 24 * 60 * 60);
+/// Later than any clock here.
+const FAR: Duration = Duration::from_secs(10_000_000_000);
+
+/// A container and its envelope.
+#[derive(Clone)]
+struct Pair {
+    id: DataId,
+    container: Bytes,
+    envelope: Bytes,
+}
+
+/// Keys, and the pairs that a run stores.
+struct Fixture {
+    rotation: Rotation,
+    identities: Vec<PrivateKey>,
+    pairs: BTreeMap<&'static str, Pair>,
+}
+
+fn private_key(name: &str) -> PrivateKey {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keys").join(name);
+    KeyFile::parse(&fs::read(path).unwrap()).unwrap().open(None).unwrap()
+}
+
+fn public(key: &PrivateKey) -> PublicKey {
+    PublicKey::from_pem(key.public().to_pem().as_bytes()).unwrap()
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (old, new) = (private_key("pkcs8.pem"), private_key("c-worked-example.pem"));
+        let names = ["older", "old", "orphan", "beside", "new", "again", "long", "long again"];
+        let pair = |name: &'static str| {
+            let (id, key) = (DataId::generate(&OsRandom).unwrap(), FileKey::generate(&OsRandom).unwrap());
+            let plain = if name.starts_with("long") { vec![7; 150_000] } else { name.as_bytes().to_vec() };
+            let mut container = Vec::new();
+            seal(&key, id, None, plain.as_slice(), &mut container, &OsRandom, &SealOptions::default())
+                .unwrap();
+            let recipients = [public(&old)];
+            let envelope = wrap::wrap(&key, &id, &recipients, SystemTime::UNIX_EPOCH).unwrap();
+            let envelope = envelope.to_text().unwrap().into();
+            (name, Pair { id, container: container.into(), envelope })
+        };
+        Self {
+            pairs: names.into_iter().map(pair).collect(),
+            rotation: Rotation::new(vec![private_key("pkcs8.pem")], vec![public(&new)]).unwrap(),
+            identities: vec![old, new],
+        }
+    }
+
+    fn name_of(&self, id: DataId) -> &'static str {
+        self.pairs.iter().find(|(_, pair)| pair.id == id).map_or("?", |(name, _)| name)
+    }
+}
+
+/// A store that takes short parts only, so that a short object has several.
+#[derive(Debug)]
+struct Narrow(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Narrow {
+    fn show(&self, key: &str) -> String {
+        self.0.show(key)
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities> {
+        Ok(Capabilities { max_part: 1 << 16, ..self.0.capabilities().await? })
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        self.0.put(key, body, options).await
+    }
+
+    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        self.0.upload(key, options).await
+    }
+
+    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
+        self.0.get(key, options).await
+    }
+
+    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
+        self.0.stat(key, version).await
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
+        self.0.list(options)
+    }
+
+    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+        self.0.delete(key, version).await
+    }
+
+    async fn hide(&self, key: &str) -> Result<VersionId> {
+        self.0.hide(key).await
+    }
+
+    async fn copy(
+        &self,
+        from: &str,
+        version: Option<&VersionId>,
+        to: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.0.copy(from, version, to, options).await
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
+        self.0.unfinished(prefix)
+    }
+
+    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
+        self.0.abort(unfinished).await
+    }
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Memory(Features),
+    Local,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::Memory(Features { versions: false, conditions: false }),
+    Kind::Memory(Features { versions: false, conditions: true }),
+    Kind::Memory(Features { versions: true, conditions: false }),
+    Kind::Memory(Features { versions: true, conditions: true }),
+    Kind::Local,
+];
+
+/// A store, and its contents where they can be kept and aged.
+struct Site {
+    store: Arc<dyn Store>,
+    memory: Option<MemoryStore>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Site {
+    fn empty(kind: Kind) -> Self {
+        match kind {
+            Kind::Memory(features) => Self::memory(State::new(features)),
+            Kind::Local => Self::folder(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    fn memory(state: State) -> Self {
+        let memory = MemoryStore::from_state(state);
+        Self { store: Arc::new(Narrow(Arc::new(memory.clone()))), memory: Some(memory), folder: None }
+    }
+
+    fn folder(folder: tempfile::TempDir) -> Self {
+        let store = LocalStore::open(folder.path()).unwrap();
+        Self { store: Arc::new(Narrow(Arc::new(store))), memory: None, folder: Some(folder) }
+    }
+
+    fn copy(&self) -> Self {
+        match (&self.memory, &self.folder) {
+            (Some(memory), _) => Self::memory(memory.state().clone()),
+            (None, Some(folder)) => {
+                let copy = tempfile::tempdir().unwrap();
+                copy_folder(folder.path(), copy.path());
+                Self::folder(copy)
+            }
+            (None, None) => unreachable!("a site is one of both"),
+        }
+    }
+
+    /// Everything that is there becomes forty days older.
+    fn age(&self) {
+        match (&self.memory, &self.folder) {
+            (Some(memory), _) => memory.state().advance(DAYS_40),
+            (None, Some(folder)) => age_folder(folder.path()),
+            (None, None) => unreachable!("a site is one of both"),
+        }
+    }
+
+    fn location(&self) -> Location {
+        Location::new(Arc::clone(&self.store), "p").unwrap()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+            let modified = entry.metadata().unwrap().modified().unwrap();
+            File::options().write(true).open(&to).unwrap().set_modified(modified).unwrap();
+        }
+    }
+}
+
+fn age_folder(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_type().unwrap().is_dir() {
+            age_folder(&entry.path());
+        } else {
+            let modified = entry.metadata().unwrap().modified().unwrap();
+            let file = File::options().write(true).open(entry.path()).unwrap();
+            file.set_modified(modified - DAYS_40).unwrap();
+        }
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+struct Cut(Bytes);
+
+#[async_trait]
+impl PartSource for Cut {
+    async fn next(&mut self, len: usize) -> Result<Option<Bytes>> {
+        let part = self.0.split_to(len.min(self.0.len()));
+        Ok((!part.is_empty()).then_some(part))
+    }
+}
+
+/// What is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    PutNew,
+    Overwrite,
+    OverwriteInParts,
+    Rm,
+    RmVersions,
+    Rewrap,
+    Clean,
+}
+
+const OPERATIONS: [Operation; 7] = [
+    Operation::PutNew,
+    Operation::Overwrite,
+    Operation::OverwriteInParts,
+    Operation::Rm,
+    Operation::RmVersions,
+    Operation::Rewrap,
+    Operation::Clean,
+];
+
+async fn store(
+    fixture: &Fixture,
+    location: &Location,
+    stored: &str,
+    name: &str,
+    if_exists: IfExists,
+) -> Result<()> {
+    let pair = fixture.pairs[name].clone();
+    let mut source = Cut(pair.container.clone());
+    let content = match name.starts_with("long") {
+        true => Content::Parts { size: Some(pair.container.len() as u64), source: &mut source },
+        false => Content::Whole(pair.container),
+    };
+    let request = PutRequest { stored, data_id: pair.id, envelope: pair.envelope, content, if_exists };
+    match put(location, request).await? {
+        Stored::Stored(_) => Ok(()),
+        Stored::Exists => panic!("{stored} is there"),
+    }
+}
+
+/// Does it once; a second run takes other file keys.
+async fn perform(operation: Operation, fixture: &Fixture, location: &Location, again: bool) -> Result<()> {
+    let (new, long) = if again { ("again", "long again") } else { ("new", "long") };
+    let versions = operation == Operation::RmVersions;
+    let now = SystemTime::UNIX_EPOCH + FAR;
+    match operation {
+        Operation::PutNew => store(fixture, location, "y.enc", new, IfExists::Replace).await,
+        Operation::Overwrite => store(fixture, location, "x.enc", new, IfExists::Replace).await,
+        Operation::OverwriteInParts => store(fixture, location, "x.enc", long, IfExists::Replace).await,
+        Operation::Rm | Operation::RmVersions => {
+            let now = store_time(location, now).await?;
+            let removed = remove(location, "x.enc", RemoveOptions { versions, dry_run: false, now }).await;
+            match removed {
+                Err(error) if error.kind() == ErrorKind::NotFound && again => Ok(()),
+                removed => removed.map(drop),
+            }
+        }
+        Operation::Rewrap => {
+            let rotation = &fixture.rotation;
+            let options =
+                RewrapOptions { rotation, created: SystemTime::UNIX_EPOCH, all: false, dry_run: false };
+            for stored in names(location).await?.into_iter().filter(|name| name.ends_with(".key.enc")) {
+                for rewrapped in rewrap(location, &stored, &options).await? {
+                    let good = [RewrapOutcome::Rewrapped, RewrapOutcome::AlreadyDone, RewrapOutcome::NotOurs];
+                    // Without a container nothing proves which of two versions is right: both are kept.
+                    let unproven = again && rewrapped.unchecked > 0;
+                    if !good.contains(&rewrapped.outcome) && !unproven {
+                        return Err(sidekey::Error::conflict(format!("{rewrapped:?}")));
+                    }
+                }
+            }
+            Ok(())
+        }
+        Operation::Clean => {
+            let plan = plan_clean(location, &CleanOptions::new(now)).await?;
+            let mut failures = Vec::new();
+            let failed = !plan.failures.is_empty();
+            clean(location, plan, now, &mut |_, done| failures.extend(done.err())).await?;
+            match failures.pop() {
+                Some(error) => Err(error),
+                None if failed => Err(sidekey::Error::conflict("could not plan")),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// The stored names of all objects, each once.
+async fn names(location: &Location) -> Result<BTreeSet<String>> {
+    let found = objects(location).await?;
+    let name = |object: &Object| location.relative(&object.key).map(str::to_owned);
+    Ok(found.iter().filter(|object| !object.marker).filter_map(name).collect())
+}
+
+async fn objects(location: &Location) -> Result<Vec<Object>> {
+    let options = ListOptions { prefix: location.prefix().into(), versions: true, ..ListOptions::default() };
+    let lines: Vec<Listed> = location.store().list(options).try_collect().await?;
+    let object = |line| match line {
+        Listed::Object(object) => Some(object),
+        Listed::Folder(_) => None,
+    };
+    Ok(lines.into_iter().filter_map(object).collect())
+}
+
+async fn read(store: &dyn Store, object: &Object) -> Vec<u8> {
+    let options = GetOptions { version: Some(object.version.clone()), range: None };
+    match store.get(&object.key, &options).await.unwrap().body {
+        Body::Stream(stream) => stream
+            .try_fold(vec![], |mut all, bytes| async move {
+                all.extend_from_slice(&bytes);
+                Ok(all)
+            })
+            .await
+            .unwrap(),
+        Body::File(mut file, _) => {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+            bytes
+        }
+    }
+}
+
+/// What a location holds.
+#[derive(Debug, Default)]
+struct Held {
+    /// Of each container its versions by the names of their contents, newest first; nothing where it is hidden.
+    containers: BTreeMap<String, Vec<Option<&'static str>>>,
+    /// Envelopes by the names of what they serve.
+    envelopes: BTreeSet<&'static str>,
+    /// Whether the old key opens some envelope, and which ones the new one opens.
+    old_opens: bool,
+    unfinished: usize,
+}
+
+impl Held {
+    fn current(&self, stored: &str) -> Option<&'static str> {
+        self.containers.get(stored).and_then(|versions| *versions.first()?)
+    }
+}
+
+/// Reads everything. Every version of every container must be what was stored, and open.
+async fn look(fixture: &Fixture, location: &Location) -> Held {
+    let mut held = Held::default();
+    let all = objects(location).await.unwrap();
+    let mut envelopes: BTreeMap<String, Vec<Envelope>> = BTreeMap::new();
+    for object in all.iter().filter(|object| object.key.ends_with(".key.enc") && !object.marker) {
+        let envelope = Envelope::parse(&read(location.store(), object).await).unwrap();
+        held.envelopes.extend(envelope.entries().map(|entry| fixture.name_of(entry.data_id)));
+        held.old_opens |= fixture.rotation.still_opens(&envelope);
+        envelopes.entry(object.key.clone()).or_default().push(envelope);
+    }
+    for object in
+        all.iter().filter(|object| object.key.ends_with(".enc") && !object.key.ends_with(".key.enc"))
+    {
+        let stored = location.relative(&object.key).unwrap();
+        let versions = held.containers.entry(stored.into()).or_default();
+        if object.marker {
+            versions.push(None);
+            continue;
+        }
+        let bytes = read(location.store(), object).await;
+        let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
+        let name = fixture.name_of(header.data_id());
+        assert!(bytes == fixture.pairs[name].container, "{stored} is not what was stored");
+        let forms = [Some(&header.data_id()), None].map(|id| envelope_name(&object.key, id).unwrap());
+        let found: Vec<Envelope> =
+            forms.iter().filter_map(|name| envelopes.get(name)).flatten().cloned().collect();
+        wrap::unwrap(&header, &found, &fixture.identities)
+            .unwrap_or_else(|error| panic!("{stored} {name}: {error:?}"));
+        versions.push(Some(name));
+    }
+    held.unfinished = location.store().unfinished("").count().await;
+    held
+}
+
+/// `x` was overwritten once, and a put of it ended after its envelope; `z` has its envelope in the second form. All of it
+/// is forty days old; an upload was left unfinished.
+fn base(fixture: &Fixture, kind: Kind) -> Site {
+    let site = Site::empty(kind);
+    let location = site.location();
+    run(async {
+        store(fixture, &location, "x.enc", "older", IfExists::Fail).await.unwrap();
+        store(fixture, &location, "x.enc", "old", IfExists::Replace).await.unwrap();
+        let bare = async |name: &str, bytes: &Bytes| {
+            let options = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
+            location.store().put(&location.key(name), bytes.clone(), &options).await.unwrap();
+        };
+        let (orphan, beside) = (&fixture.pairs["orphan"], &fixture.pairs["beside"]);
+        bare(&envelope_name("x.enc", Some(&orphan.id)).unwrap(), &orphan.envelope).await;
+        bare("z.key.enc", &beside.envelope).await;
+        bare("z.enc", &beside.container).await;
+        if kind != Kind::Local {
+            let upload =
+                location.store().upload(&location.key("x.enc"), &PutOptions::default()).await.unwrap();
+            upload.part(1, Bytes::from_static(b"half of it")).await.unwrap();
+        }
+    });
+    site.age();
+    site
+}
+
+/// How an operation is stopped at a call.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// The call fails, and the process goes on.
+    Fails(Fault),
+    /// The call is its last.
+    Dies(Fault),
+}
+
+const STOPS: [Stop; 7] = [
+    Stop::Fails(Fault::Before(ErrorKind::Transient)),
+    Stop::Fails(Fault::HalfWay(ErrorKind::Transient)),
+    Stop::Fails(Fault::After(ErrorKind::Unsure)),
+    Stop::Fails(Fault::Panic),
+    Stop::Dies(Fault::Before(ErrorKind::Transient)),
+    Stop::Dies(Fault::HalfWay(ErrorKind::Transient)),
+    Stop::Dies(Fault::After(ErrorKind::Unsure)),
+];
+
+/// Stops an operation everywhere; says how many times.
+fn stop_everywhere(fixture: &Fixture, kind: Kind, operation: Operation, base: &Site) -> usize {
+    let mut stops = 0;
+    for number in 1.. {
+        let mut reached = false;
+        for stop in STOPS {
+            let site = base.copy();
+            let faulty = Faulty::new(Arc::clone(&site.store));
+            match stop {
+                Stop::Fails(fault) => faulty.fail_at(number, fault),
+                Stop::Dies(fault) => faulty.die_at(number, fault),
+            }
+            let location = Location::new(Arc::new(faulty.clone()), "p").unwrap();
+            let done = catch_unwind(AssertUnwindSafe(|| run(perform(operation, fixture, &location, false))));
+            if faulty.calls() < number {
+                break;
+            }
+            reached = true;
+            stops += 1;
+            let log = faulty.log().last().map(ToString::to_string).unwrap_or_default();
+            let context = format!("{kind:?} {operation:?} {stop:?} at {number}, last {log}: {done:?}");
+            let held = run(look(fixture, &site.location()));
+            check_stopped(kind, operation, &held, done.ok().as_ref(), &context);
+            run(perform(operation, fixture, &site.location(), true))
+                .unwrap_or_else(|error| panic!("a second run: {error:?} {:?}: {context}", error.remedy()));
+            let held = run(look(fixture, &site.location()));
+            check_done(kind, operation, &held, &context);
+            site.age();
+            run(perform(Operation::Clean, fixture, &site.location(), false)).unwrap();
+            check_clean(&run(look(fixture, &site.location())), &context);
+        }
+        if !reached {
+            break;
+        }
+    }
+    stops
+}
+
+fn keeps_versions(kind: Kind) -> bool {
+    matches!(kind, Kind::Memory(Features { versions: true, .. }))
+}
+
+/// After a stop: the old content is there or the new one, and all older versions.
+fn check_stopped(kind: Kind, operation: Operation, held: &Held, done: Option<&Result<()>>, context: &str) {
+    let (x, y) = (held.current("x.enc"), held.current("y.enc"));
+    assert_eq!(held.current("z.enc"), Some("beside"), "{context}");
+    let new = [Some("new"), Some("long")];
+    let now = if operation == Operation::PutNew { y } else { x };
+    match operation {
+        Operation::PutNew | Operation::Overwrite | Operation::OverwriteInParts => {
+            let before = if operation == Operation::PutNew { None } else { Some("old") };
+            match done {
+                Some(Ok(())) => assert!(new.contains(&now), "{context}"),
+                Some(Err(error)) if error.kind() != ErrorKind::Unsure => assert_eq!(now, before, "{context}"),
+                _ => assert!(now == before || new.contains(&now), "{context}: {now:?}"),
+            }
+        }
+        Operation::Rm | Operation::RmVersions => {
+            assert!([Some("old"), None].contains(&x), "{context}: {x:?}")
+        }
+        Operation::Rewrap | Operation::Clean => assert_eq!(x, Some("old"), "{context}"),
+    }
+    if keeps_versions(kind) && operation != Operation::RmVersions {
+        for kept in ["older", "old"] {
+            assert!(held.containers["x.enc"].contains(&Some(kept)), "{context}: {kept}");
+        }
+    }
+}
+
+/// After a second run: all is as if nothing had happened.
+fn check_done(kind: Kind, operation: Operation, held: &Held, context: &str) {
+    let x = held.current("x.enc");
+    match operation {
+        Operation::PutNew => assert_eq!(held.current("y.enc"), Some("again"), "{context}"),
+        Operation::Overwrite => assert_eq!(x, Some("again"), "{context}"),
+        Operation::OverwriteInParts => assert_eq!(x, Some("long again"), "{context}"),
+        Operation::Rm => assert_eq!(x, None, "{context}"),
+        Operation::RmVersions => assert!(!held.containers.contains_key("x.enc"), "{context}: {held:?}"),
+        Operation::Rewrap => assert!(!held.old_opens, "{context}"),
+        // What the stopped run left of its own is not old yet.
+        Operation::Clean => assert!(!held.envelopes.contains("orphan") && held.unfinished <= 1, "{context}"),
+    }
+    if keeps_versions(kind) && operation != Operation::RmVersions {
+        assert!(held.containers["x.enc"].contains(&Some("older")), "{context}");
+    }
+}
+
+/// After `clean`: every envelope serves a container, and no upload is unfinished.
+fn check_clean(held: &Held, context: &str) {
+    let contents: BTreeSet<&str> = held.containers.values().flatten().flatten().copied().collect();
+    assert_eq!(held.envelopes, contents, "{context}");
+    assert_eq!(held.unfinished, 0, "{context}");
+}
+
+fn stop_all(operations: &[Operation]) {
+    let fixture = Fixture::new();
+    std::panic::set_hook(Box::new({
+        let usual = std::panic::take_hook();
+        move |info| {
+            // Those that a store was told to have.
+            if !info.to_string().contains("an injected panic") {
+                usual(info);
+            }
+        }
+    }));
+    for kind in KINDS {
+        let site = base(&fixture, kind);
+        for operation in operations {
+            let stops = stop_everywhere(&fixture, kind, *operation, &site);
+            println!("{kind:?} {operation:?}: {stops} stops");
+            assert!(stops > 20, "{kind:?} {operation:?}: {stops}");
+        }
+    }
+}
+
+#[test]
+fn a_put_can_be_stopped_everywhere() {
+    stop_all(&OPERATIONS[..2]);
+}
+
+#[test]
+fn a_put_in_parts_can_be_stopped_everywhere() {
+    stop_all(&OPERATIONS[2..3]);
+}
+
+#[test]
+fn a_removal_can_be_stopped_everywhere() {
+    stop_all(&OPERATIONS[3..5]);
+}
+
+#[test]
+fn a_rewrap_can_be_stopped_everywhere() {
+    stop_all(&OPERATIONS[5..6]);
+}
+
+#[test]
+fn cleaning_can_be_stopped_everywhere() {
+    stop_all(&OPERATIONS[6..]);
+}
