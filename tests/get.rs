@@ -677,8 +677,8 @@ fn salvage_keeps_every_good_section_in_its_place() {
         (96, plain.len(), end),
         (96 + 24, 5 * SECTION, behind(5 * SECTION)),
         (96 + 1100, 4 * SECTION, behind(4 * SECTION)),
-        (96 + 1056, 5 * SECTION, behind(5 * SECTION)),
-        (96 + 1056 + FULL, 4 * SECTION, behind(4 * SECTION)),
+        (96 + 1040, 5 * SECTION, behind(5 * SECTION)),
+        (96 + 1040 + FULL, 4 * SECTION, behind(4 * SECTION)),
     ] {
         let (bytes, _, lines) = saved(&|container| container.truncate(container.len() - cut));
         assert!(bytes == plain[..kept], "{cut}: {}", bytes.len());
@@ -687,7 +687,7 @@ fn salvage_keeps_every_good_section_in_its_place() {
 
     // Cut so that it could be a shorter container with a bad end: as much as that one could hold is lost.
     let (bytes, _, lines) = saved(&|container| container.truncate(container.len() - 96 - 16));
-    let most = 5 * SECTION + 1056 - 16 - 96 - 33;
+    let most = 5 * SECTION + 1040 - 16 - 96 - 33;
     assert!(bytes[..5 * SECTION] == plain[..5 * SECTION] && bytes.len() == most);
     assert_eq!(lines[1], format!("lost {}..{most}", 5 * SECTION));
 

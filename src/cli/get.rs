@@ -23,19 +23,21 @@ use super::work::{self, Watcher};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
-  sidekey get -i backup.pem vault/Documents/letter.odt .         the file ./letter.odt
-  sidekey get -i backup.pem vault/Documents restored/            restored/Documents/...
-  sidekey get -i backup.pem vault/ restored --include '*.odt'    the contents of all of it, below restored/
-  sidekey get nas:photos/ photos --overwrite if-different        what is not there yet, or is another one
+  sidekey get -i backup.pem vault/Documents/letter.odt .    the file ./letter.odt
+  sidekey get -i backup.pem vault/Documents restored/       restored/Documents/...
+  sidekey get -i backup.pem vault/ restored                 what is in vault/, below restored/
+  sidekey get nas:photos/ photos --overwrite if-different   what is missing there, or differs
   sidekey get -i backup.pem vault/shop.sql - | psql shop
 
+  LOCATION   DEST              makes
   vault/x    x                 the file x
-  vault/x    x/, or a folder   the file below it
-  vault/d    any               the folder d and what is in it, below DEST
-  vault/d/   any               what is in d, below DEST
+  vault/x    x/, or a folder   the file x below it
+  vault/d    anything          the folder d and what is in it, below DEST
+  vault/d/   anything          what is in d, below DEST
 
-The last argument says where to put it; all others are locations. Where x is a file and x/ a folder, vault/x.enc is the
-file. Patterns see names as they will be below DEST. Exit code 3: something is damaged or missing; the rest is there.")]
+The last argument says where to put it, all others are locations. Where x is a file and x/ a
+folder, vault/x.enc is the file. Patterns see names as they will be below DEST. After exit code 3
+something is damaged or missing, and all else is there.")]
 pub(crate) struct Args {
     /// files and folders of locations, then where to put them; - is standard output
     #[arg(value_name = "LOCATION... DEST", required = true)]

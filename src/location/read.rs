@@ -141,11 +141,12 @@ fn envelope_keys(container: &str, data_id: &DataId) -> Vec<(Form, String)> {
 
 /// A whole object of the size of an envelope; of a longer one a byte more than that, which its parser refuses.
 async fn small(store: &dyn Store, key: &str, version: Option<VersionId>) -> Result<(Object, Bytes)> {
-    let options = GetOptions { version, range: Some(0..envelope::MAX_BYTES as u64 + 1) };
-    let download = store.get(key, &options).await.map_err(|error| error.about(store.show(key)))?;
-    let object = download.object.clone();
-    let bytes = collect(download).await.map_err(|error| error.about(store.show(key)))?;
-    Ok((object, bytes))
+    let most = envelope::MAX_BYTES as u64 + 1;
+    let read = async {
+        let Download { object, body } = store.get(key, &GetOptions { version, range: Some(0..most) }).await?;
+        Ok((object, collect_at_most(body, most).await?))
+    };
+    read.await.map_err(|error: Error| error.about(store.show(key)))
 }
 
 /// The bytes of a download, all of them.
@@ -153,18 +154,31 @@ async fn small(store: &dyn Store, key: &str, version: Option<VersionId>) -> Resu
 /// # Errors
 /// What reading fails with.
 pub async fn collect(download: Download) -> Result<Bytes> {
-    match download.body {
-        Body::File(file, left) => read_file(&file, left).map(Bytes::from),
-        Body::Stream(mut stream) => {
-            let Some(first) = stream.next().await.transpose()? else { return Ok(Bytes::new()) };
-            let Some(second) = stream.next().await.transpose()? else { return Ok(first) };
-            let mut bytes = [first, second].concat();
-            while let Some(next) = stream.next().await.transpose()? {
-                bytes.extend_from_slice(&next);
-            }
-            Ok(bytes.into())
+    collect_at_most(download.body, u64::MAX).await
+}
+
+/// The first bytes: a store that sends more than it was asked for must not fill the memory.
+async fn collect_at_most(body: Body, most: u64) -> Result<Bytes> {
+    let mut stream = match body {
+        Body::File(file, left) => return read_file(&file, left.min(most)).map(Bytes::from),
+        Body::Stream(stream) => stream,
+    };
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut bytes = stream.next().await.transpose()?.unwrap_or_default();
+    // One piece, as most come, is not copied.
+    if bytes.len() < most
+        && let Some(second) = stream.next().await.transpose()?
+    {
+        let mut all = [bytes, second].concat();
+        while all.len() < most
+            && let Some(next) = stream.next().await.transpose()?
+        {
+            all.extend_from_slice(&next);
         }
+        bytes = all.into();
     }
+    bytes.truncate(most);
+    Ok(bytes)
 }
 
 fn read_file(mut file: &File, left: u64) -> Result<Vec<u8>> {
@@ -232,10 +246,7 @@ impl Reader {
                     let at = bytes.len() as u64;
                     (bytes, Source::File { at, base, file })
                 }
-                body => {
-                    let download = Download { object: object.clone(), body };
-                    (collect(download).await?, Source::None)
-                }
+                body => (collect_at_most(body, front).await?, Source::None),
             };
             Ok((object, bytes, source))
         });

@@ -11,12 +11,12 @@ use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
 use crate::open::Opener;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
-use crate::ops::lookup::{Lookup, Place};
+use crate::ops::place::{Lookup, Place};
 use crate::ops::{restore, runtime};
 use crate::store::Object;
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
-pub use crate::ops::lookup::{Source, Which};
+pub use crate::ops::place::{Source, Which};
 
 /// Which bytes of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,13 +19,13 @@ use crate::location::listing::{Entry, Scope, list};
 use crate::name::{ObjectName, is_container_name, is_envelope_name};
 use crate::ops::events::{Counting, Event, Observer, Summary};
 use crate::ops::filter::Filter;
-use crate::ops::lookup::{Lookup, Place};
+use crate::ops::place::{Lookup, Place};
 use crate::ops::restore::Restoring;
 use crate::ops::{atomic, parallel, runtime};
 use crate::store::Object;
 use crate::{Error, Result};
 
-pub use crate::ops::lookup::{Source, Which};
+pub use crate::ops::place::{Source, Which};
 
 /// What to do about a result that exists already.
 const EXISTS_HINT: &str = "--overwrite always replaces it, --overwrite if-different where it is another one";
