@@ -20,13 +20,12 @@ const DECRYPT: &str = "decrypt -i keys/old.pem";
 /// `tree`: names, contents, modes and times that must survive.
 fn planted() -> (Place, Tree) {
     let place = Place::with_keys();
-    for folder in ["tree/sub/deep", "tree/empty/inner", "tree/a.enc", "tree/.sidekey"] {
+    for folder in ["tree/sub/deep", "tree/empty/inner", "tree/a.enc"] {
         place.mkdir(folder);
     }
     place.write("tree/none", "");
     place.write("tree/a", "a\n");
     place.write("tree/a.enc/inner", "in a folder that is called like a container");
-    place.write("tree/.sidekey/mine", "deeper in the location this name is like any other");
     place.write("tree/large", noise((9 << 20) + 17, 1));
     place.write("tree/section", noise(65536, 2));
     place.write("tree/sub/deep/x", "deep");
@@ -168,11 +167,7 @@ fn the_name_inside_is_the_one_in_the_location() {
     place.sidekey(&format!("{PUT} one vault/other")).good();
     // A reader that is strict about names finds nothing odd.
     let back = place.sidekey(&format!("{DECRYPT} vault/other.enc -o back/ --strict")).good();
-    assert_eq!(
-        back.stderr,
-        "sidekey: decrypted 1 file, 1 bytes read\n"
-            .replace("1 bytes", &format!("{} bytes", place.read("vault/other.enc").len()))
-    );
+    assert!(!back.stderr.contains("warning"), "{back:?}");
     assert_eq!(place.names_in("back"), ["other"]);
 }
 
@@ -261,16 +256,19 @@ fn filters_choose_in_their_order() {
         std::fs::remove_dir_all(place.path("vault")).unwrap();
     }
     // What was typed as an argument is chosen like anything else, and the reasons are told.
-    let dry = place.sidekey(&format!(
+    let mut dry = place.sidekey(&format!(
         "{PUT} tree/a.log tree/x tree/tagged vault/ --exclude *.log --exclude-caches --dry-run"
     ));
+    let mut lines: Vec<_> = dry.stdout.lines().collect();
+    lines.sort_unstable();
+    dry.stdout = lines.join("\n");
     assert_eq!(
-        dry.good(),
+        dry,
         Ended {
             code: Some(0),
             stdout: "tree/a.log: is excluded by *.log; skipped\n\
-                     tree/x: would become ./vault/x.enc\n\
-                     tree/tagged: is a cache, says its CACHEDIR.TAG; skipped\n"
+                     tree/tagged: is a cache, says its CACHEDIR.TAG; skipped\n\
+                     tree/x: would become ./vault/x.enc"
                 .into(),
             stderr: "sidekey: would put 1 file, 1 bytes, 2 skipped\n".into(),
         }
@@ -316,8 +314,8 @@ fn standard_input_becomes_one_object() {
     }
     all_paired(&place, "vault");
     for (line, says) in [
-        ("- vault/", "./vault/: standard input has no name, and a folder was typed to put it into"),
-        ("- vault", "./vault/: standard input has no name, and a folder was typed to put it into"),
+        ("- vault/", "vault: standard input has no name, and a folder was typed to put it into"),
+        ("- vault", "vault: standard input has no name, and a folder was typed to put it into"),
         ("- keys vault", "- is standard input and goes with no other input"),
         ("keys -", "- is no location"),
         ("keys", "LOCATION is missing"),
@@ -325,12 +323,7 @@ fn standard_input_becomes_one_object() {
     ] {
         let run = place.sidekey(&format!("{PUT} {line}"));
         assert_eq!(run.code, Some(2), "{line}: {run:?}");
-        assert!(
-            run.stderr
-                .replace("sidekey: vault", "sidekey: ./vault")
-                .starts_with(&format!("sidekey: {says}\nsidekey: hint: ")),
-            "{line}: {run:?}"
-        );
+        assert!(run.stderr.starts_with(&format!("sidekey: {says}\nsidekey: hint: ")), "{line}: {run:?}");
     }
 }
 
@@ -495,24 +488,31 @@ fn an_empty_tree_is_kept() {
 fn our_own_files_are_left_out() {
     let place = Place::with_keys();
     place.mkdir("tree/.sidekey");
-    for name in
-        ["a", ".b.sidekey-part", ".0123456789abcdef.sidekey-tmp", ".sidekey/vault.json", ".sidekey-not"]
-    {
+    place.mkdir("tree/sub/.sidekey/deep");
+    for name in [
+        "a",
+        ".b.sidekey-part",
+        ".0123456789abcdef.sidekey-tmp",
+        ".sidekey/vault.json",
+        "sub/.sidekey/x",
+        ".sidekey-not",
+    ] {
         place.write(Path::new("tree").join(name), "x");
     }
     let run = place.sidekey(&format!("{PUT} tree/ vault/ -v")).good();
-    assert!(
-        run.stderr
-            .contains("sidekey: tree/.sidekey: .sidekey is sidekey's own folder of a location; skipped\n"),
-        "{run:?}"
-    );
-    assert!(
-        run.stderr.contains(
-            "sidekey: tree/.b.sidekey-part: is a file that sidekey get has not finished; skipped\n"
-        ),
-        "{run:?}"
-    );
+    for line in [
+        "sidekey: warning: tree/.sidekey: is the folder that sidekey keeps for itself in every location; it was left out",
+        "sidekey: warning: tree/sub/.sidekey: is the folder that sidekey keeps for itself in every location; it was left out",
+        "sidekey: tree/.b.sidekey-part: is a file that sidekey get has not finished; skipped",
+    ] {
+        assert!(run.stderr.lines().any(|said| said == line), "{line}: {run:?}");
+    }
     assert_eq!(containers(&place, "vault"), [".sidekey-not.enc", "a.enc"]);
+    // A file of that name is like any other.
+    place.write("tree/sub/file", "x");
+    place.write(".sidekey", "x");
+    place.sidekey(&format!("{PUT} .sidekey vault/")).good();
+    assert_eq!(containers(&place, "vault"), [".sidekey-not.enc", ".sidekey.enc", "a.enc"]);
 }
 
 #[test]
