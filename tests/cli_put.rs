@@ -318,8 +318,8 @@ fn standard_input_becomes_one_object() {
         ("- vault", "vault: standard input has no name, and a folder was typed to put it into"),
         ("- keys vault", "- is standard input and goes with no other input"),
         ("keys -", "- is no location"),
-        ("keys", "LOCATION is missing"),
-        ("", "PATH... LOCATION is missing"),
+        ("keys", "PATH is missing"),
+        ("", "PATH, LOCATION are missing"),
     ] {
         let run = place.sidekey(&format!("{PUT} {line}"));
         assert_eq!(run.code, Some(2), "{line}: {run:?}");
