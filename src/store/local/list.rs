@@ -110,8 +110,12 @@ impl Walk {
     fn read_names(&self, folder: &OwnedFd, prefix: &str) -> Result<Names, Errno> {
         let must_begin = self.options.prefix.as_bytes().get(prefix.len()..).unwrap_or_default();
         let after = self.options.after.as_deref().unwrap_or_default();
-        // What a name in this folder must be greater than; everything is where the folder itself is greater.
-        let after = after.as_bytes().strip_prefix(prefix.as_bytes()).unwrap_or_default();
+        // What a name in this folder must be greater than.
+        let after = match after.strip_prefix(prefix) {
+            Some(rest) => rest.as_bytes(),
+            None if prefix > after => &[],
+            None => return Ok(Names::default()),
+        };
         let mut names = Names::default();
         let mut entry_name = Vec::new();
         for entry in Dir::read_from(folder)? {

@@ -146,7 +146,9 @@ pub(super) struct LocalUpload {
 #[derive(Debug)]
 enum State {
     Open(Parts),
-    /// It has its name, but the folder may not be on the disk.
+    /// Completed; the answer is kept for when it is asked again.
+    Done(Written),
+    /// It has its name, but its folder may not be on the disk.
     Unsure,
     Closed,
 }
@@ -160,6 +162,12 @@ struct Parts {
     last: u64,
     /// Where it ends.
     end: u64,
+}
+
+/// What is left to do to complete an upload.
+enum Finish {
+    Now(Ready),
+    Before(Written),
 }
 
 impl LocalUpload {
@@ -178,8 +186,8 @@ impl LocalUpload {
         Error::not_found("the upload was completed or aborted").at(&self.path)
     }
 
-    /// Takes the file, if it holds so many parts.
-    fn finish(&self, parts: u32) -> Result<Ready> {
+    /// Takes the file, if it holds so many parts; or what was written, if that was done before.
+    fn finish(&self, parts: u32) -> Result<Finish> {
         let mut state = self.state();
         match &*state {
             State::Open(open) if open.count != parts => {
@@ -198,11 +206,12 @@ impl LocalUpload {
                     _ => {}
                 }
             }
+            State::Done(written) => return Ok(Finish::Before(written.clone())),
             State::Unsure => return Err(self.unsure()),
             State::Closed => {}
         }
         match std::mem::replace(&mut *state, State::Closed) {
-            State::Open(open) => Ok(open.ready),
+            State::Open(open) => Ok(Finish::Now(open.ready)),
             _ => Err(self.closed()),
         }
     }
@@ -233,10 +242,17 @@ impl Upload for LocalUpload {
     }
 
     async fn complete(&self, parts: u32) -> Result<Written> {
-        let mut ready = self.finish(parts)?;
+        let mut ready = match self.finish(parts)? {
+            Finish::Now(ready) => ready,
+            Finish::Before(written) => return Ok(written),
+        };
         self.store.sync(&mut ready)?;
         match self.store.group.publish(ready, &self.store.counters).await.map_err(Error::from) {
-            Ok(version) => Ok(Written { version }),
+            Ok(version) => {
+                let written = Written { version };
+                *self.state() = State::Done(written.clone());
+                Ok(written)
+            }
             Err(error) => {
                 if error.kind() == ErrorKind::Unsure {
                     *self.state() = State::Unsure;
@@ -247,7 +263,10 @@ impl Upload for LocalUpload {
     }
 
     async fn abort(&self) -> Result<()> {
-        let _dropped = std::mem::replace(&mut *self.state(), State::Closed);
+        let mut state = self.state();
+        if matches!(*state, State::Open(_)) {
+            *state = State::Closed;
+        }
         Ok(())
     }
 }
