@@ -3,8 +3,15 @@
 //! What may be done, and in which order, is decided there. Here a step becomes calls of the store, and their answers a
 //! reply: what is not known is never taken for absent, and what may have been done never for not done.
 
+mod clean;
+mod examine;
 mod fetch;
 mod put;
+mod remove;
+mod rewrap;
 
 pub use crate::pair::IfExists;
+pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
 pub use put::{Content, PartSource, PutRequest, Stored, put};
+pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
+pub use rewrap::{RewrapOptions, Rewrapped, rewrap};

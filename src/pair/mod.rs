@@ -11,13 +11,21 @@
 
 use std::time::Duration;
 
+mod clean;
 mod located;
 mod put;
+mod relocate;
+mod remove;
 mod rewrap;
+mod seen;
 
+pub use clean::{Clean, CleanOutcome, CleanReply, CleanStep};
 pub use located::{IfExists, LocatedPut, LocatedPutOutcome, LocatedPutReply, LocatedPutStep};
 pub use put::{Put, PutOutcome, PutReply, PutStep};
+pub use relocate::{Relocate, RelocateOutcome, RelocateReply, RelocateStep};
+pub use remove::{Remove, RemoveOutcome, RemoveReply, RemoveStep};
 pub use rewrap::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+pub use seen::{ContainerVersion, EnvelopeId, EnvelopeVersion, Needs, Serves};
 
 /// How long after its envelope an upload may still give its container its name; then it starts anew, with a new file
 /// key. Its late deliveries may come for [`SETTLED`] more, and all of that is less than [`ORPHANED`].

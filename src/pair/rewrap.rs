@@ -40,6 +40,15 @@ pub enum Finding {
 pub enum RewrapReply {
     /// To [`RewrapStep::Read`]: the versions, newest first, and what they showed.
     Found(Vec<VersionId>, Finding),
+    /// To [`RewrapStep::Read`], when not all versions may go.
+    FoundSome {
+        /// The versions, newest first.
+        versions: Vec<VersionId>,
+        /// Those of them that hold something which the new text does not.
+        keep: Vec<VersionId>,
+        /// What they showed.
+        finding: Finding,
+    },
     /// To [`RewrapStep::Write`]: the new version's id.
     Written(VersionId),
     /// To [`RewrapStep::Write`]: the newest version is another one; nothing was written.
@@ -115,21 +124,10 @@ impl Rewrap {
     pub fn reply(&mut self, reply: RewrapReply) {
         use {RewrapOutcome as Outcome, RewrapReply as Reply, RewrapStep as Step};
         self.step = match (&self.step, reply) {
-            (Step::Read, Reply::Found(versions, finding)) => match (finding, versions.first()) {
-                (Finding::Opens, Some(newest)) => {
-                    let over = newest.clone();
-                    self.read = versions;
-                    Step::Write { over }
-                }
-                (Finding::Done, Some(newest)) => {
-                    self.written = Some(newest.clone());
-                    self.read = versions;
-                    self.next_delete()
-                }
-                (Finding::NotOurs, _) => Step::Finished(Outcome::NotOurs),
-                (Finding::Unproven, _) => Step::Finished(Outcome::Unproven),
-                (_, None) => Step::Finished(Outcome::Failed),
-            },
+            (Step::Read, Reply::Found(versions, finding)) => self.found(versions, &[], finding),
+            (Step::Read, Reply::FoundSome { versions, keep, finding }) => {
+                self.found(versions, &keep, finding)
+            }
             (Step::Write { .. }, Reply::Written(id)) => {
                 // A store without versions has replaced what was read.
                 self.read.retain(|version| *version != id);
@@ -165,6 +163,22 @@ impl Rewrap {
             (Step::Finished(outcome), _) => Step::Finished(*outcome),
             _ => Step::Finished(Outcome::Failed),
         };
+    }
+
+    fn found(&mut self, versions: Vec<VersionId>, keep: &[VersionId], finding: Finding) -> RewrapStep {
+        let Some(newest) = versions.first().cloned() else {
+            return RewrapStep::Finished(RewrapOutcome::Failed);
+        };
+        self.read = versions.into_iter().filter(|version| !keep.contains(version)).collect();
+        match finding {
+            Finding::Opens => RewrapStep::Write { over: newest },
+            Finding::Done => {
+                self.written = Some(newest);
+                self.next_delete()
+            }
+            Finding::NotOurs => RewrapStep::Finished(RewrapOutcome::NotOurs),
+            Finding::Unproven => RewrapStep::Finished(RewrapOutcome::Unproven),
+        }
     }
 
     /// Deletes, one after the other, what was read and is not what was written; then lists.

@@ -1,14 +1,20 @@
 //! Small reads that the drivers share.
 
 use std::io::Read as _;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 
+use crate::format::envelope::MAX_BYTES;
 use crate::format::header::MAGIC;
-use crate::recipe::{DETECT_LEN, detect_container};
+use crate::format::{Envelope, HEADER_LEN, Header};
+use crate::location::Location;
+use crate::name::containers_of;
+use crate::pair::{ContainerVersion, EnvelopeId, EnvelopeVersion, Needs, SETTLED, Serves};
+use crate::recipe::{DETECT_LEN, detect_container, detect_key_file};
 use crate::store::{Body, GetOptions, ListOptions, Listed, Object, Store, VersionId};
-use crate::{Error, Result};
+use crate::{DataId, Error, ErrorKind, Result};
 
 /// The first `len` bytes of a version, or of the current one.
 pub(super) async fn start(
@@ -51,6 +57,13 @@ pub(super) fn is_container(start: &[u8]) -> bool {
 
 /// The versions of exactly this key, newest first, delete markers too.
 pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>> {
+    if !store.capabilities().await?.versions {
+        return match store.stat(key, None).await {
+            Ok(object) => Ok(vec![object]),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
+            Err(error) => Err(error),
+        };
+    }
     let mut found = Vec::new();
     let options = ListOptions { prefix: key.into(), versions: true, ..ListOptions::default() };
     let mut listed = store.list(options);
@@ -62,4 +75,108 @@ pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>
         }
     }
     Ok(found)
+}
+
+/// Deletes one version. Where the store would delete whatever has the name by then, it looks once more right before.
+pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) -> Result<()> {
+    let capabilities = store.capabilities().await?;
+    if !capabilities.versions && !capabilities.delete_if {
+        match store.stat(key, None).await {
+            Ok(object) if object.version == *version => {}
+            Ok(_) => {
+                return Err(
+                    Error::conflict("changed in the meantime; it was not deleted").about(store.show(key))
+                );
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    store.delete(key, version).await
+}
+
+/// The headers of all versions of the containers that an envelope of this name may belong to, as far as they can be read.
+pub(super) async fn headers(location: &Location, envelope: &str) -> Result<Vec<Header>> {
+    let store = location.store();
+    let mut headers = Vec::new();
+    for name in containers_of(envelope) {
+        for object in versions(store, &location.key(&name)).await? {
+            if object.marker {
+                continue;
+            }
+            if let Ok((_, start)) = start(store, &object.key, Some(&object.version), HEADER_LEN).await {
+                let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+                headers.extend(header);
+            }
+        }
+    }
+    Ok(headers)
+}
+
+/// All versions of a container, newest first, with the key that each needs. What cannot be read is unknown.
+pub(super) async fn containers(
+    location: &Location,
+    stored: &str,
+    now: SystemTime,
+) -> Result<Vec<ContainerVersion>> {
+    let store = location.store();
+    let mut found = Vec::new();
+    for object in versions(store, &location.key(stored)).await? {
+        let (needs, foreign) = match object.marker {
+            true => (Needs::Nothing, false),
+            false => needs(store, &object).await,
+        };
+        let settled = is_older(&object, SETTLED, now);
+        found.push(ContainerVersion { version: object.version, needs, settled, foreign });
+    }
+    Ok(found)
+}
+
+/// Which key a container needs, and whether it is none of ours.
+async fn needs(store: &dyn Store, object: &Object) -> (Needs, bool) {
+    let Ok((_, start)) = start(store, &object.key, Some(&object.version), TELLING).await else {
+        return (Needs::Unknown, false);
+    };
+    let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+    match header {
+        Some(header) => (Needs::Key(header.data_id()), false),
+        None => (Needs::Unknown, !is_container(&start)),
+    }
+}
+
+/// All versions that have the name of an envelope, newest first, with whom each serves and whether it is older than `age`.
+pub(super) async fn envelopes(
+    location: &Location,
+    stored: &str,
+    age: Duration,
+    now: SystemTime,
+) -> Result<Vec<(Object, EnvelopeVersion)>> {
+    let store = location.store();
+    let mut found = Vec::new();
+    for object in versions(store, &location.key(stored)).await? {
+        if !object.marker {
+            let read = start(store, &object.key, Some(&object.version), MAX_BYTES + 1).await;
+            let serves = read.map_or(Serves::Unknown, |(_, bytes)| serves(&bytes));
+            let id = EnvelopeId { stored: stored.into(), version: object.version.clone() };
+            let old = is_older(&object, age, now);
+            found.push((object, EnvelopeVersion { id, serves, old }));
+        }
+    }
+    Ok(found)
+}
+
+/// Whom the bytes of an envelope serve.
+fn serves(bytes: &[u8]) -> Serves {
+    let Ok(envelope) = Envelope::parse(bytes) else {
+        return if detect_key_file(bytes).is_some() { Serves::Recipe } else { Serves::Unknown };
+    };
+    let mut ids: Vec<DataId> = envelope.entries().map(|entry| entry.data_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() { Serves::Unknown } else { Serves::Data(ids) }
+}
+
+/// Whether it was written longer than `age` before `now`. What was written later than that is not.
+pub(super) fn is_older(object: &Object, age: Duration, now: SystemTime) -> bool {
+    now.duration_since(object.modified).is_ok_and(|have| have > age)
 }
