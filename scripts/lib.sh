@@ -55,16 +55,21 @@ msrv() {
 
 # A Python with the pinned `cryptography`, in .venv; its path is left in $PYTHON.
 need_python() {
-    need python3:python3
-    python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    need_venv .venv scripts/requirements.txt
     PYTHON=$ROOT/.venv/bin/python
     export PYTHON
-    if [ "$(cat .venv/made-from 2>/dev/null)" != "$(cat scripts/requirements.txt)" ]; then
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
-        cp scripts/requirements.txt .venv/made-from
-    fi
+}
+
+# need_venv FOLDER REQUIREMENTS makes a virtual environment, unless it was made from the same requirements.
+need_venv() {
+    local folder=$1 requirements=$2
+    need python3:python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    [ "$(cat "$folder/made-from" 2>/dev/null)" != "$(cat "$requirements")" ] || return 0
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$folder/made-from"
 }
 
 # step NAME COMMAND... runs it into a log, prints one line, and the log when it failed. A command that counts for

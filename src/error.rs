@@ -86,8 +86,13 @@ impl Error {
         Self::new(ErrorKind::Usage, message)
     }
 
-    /// An operating-system failure while doing `message` ("cannot write"), its kind taken from `source`.
+    /// An operating-system failure while doing `message` ("cannot write"), its kind taken from `source`. An error of ours
+    /// that came through a reader or writer is itself again.
     pub fn io(message: impl Into<String>, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(ours) => return ours,
+            Err(source) => source,
+        };
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::PermissionDenied => ErrorKind::Permission,

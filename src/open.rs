@@ -3,7 +3,12 @@
 //! The order is fixed by types: a [`Header`] is read, an [`Opener`] exists only for the file key that the header
 //! commits to, and plaintext leaves it only from sections whose tag was good.
 
+mod salvage;
+
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -17,6 +22,8 @@ use crate::pipeline;
 use crate::seal::{affordable, batch_sections, read_full};
 use crate::secret::FileKey;
 use crate::{Error, ErrorKind, Result};
+
+pub use self::salvage::Salvaged;
 
 /// Reads the header at the start of a container.
 ///
@@ -51,6 +58,15 @@ pub struct Opened {
     pub plain_len: u64,
     /// SHA-256 of the plaintext, where the container has it; it was compared.
     pub digest: Option<[u8; 32]>,
+}
+
+/// How much of a container's plaintext is there already.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Done {
+    /// The sections that are, from the first.
+    pub(crate) sections: u64,
+    /// SHA-256, so far, of what they hold.
+    pub(crate) digest: Sha256,
 }
 
 impl Opener {
@@ -118,10 +134,77 @@ impl Opener {
             || Batch::new(self.header.section_size(), end.map(|end| end.total)),
             |batch| input.read(batch),
             |batch| batch.open(&self.sections, self.header.section_size()),
-            |batch| output.write(batch, &mut out),
+            |batch| {
+                output.each(batch, |plain| {
+                    out.write_all(plain).map_err(|source| Error::io("cannot write", source))
+                })
+            },
         )?;
         out.flush().map_err(|source| Error::io("cannot write", source))?;
         output.finish(end)
+    }
+
+    /// Decrypts all sections but the first `done.sections` into `out`, each at its place in the plaintext; `source`
+    /// begins with the first of them. `progress` is told, again and again, what stands whole before the first gap.
+    ///
+    /// # Errors
+    /// Those of [`Self::copy`], and what `progress` fails with.
+    pub(crate) fn copy_at(
+        &self,
+        source: impl Read + Send,
+        out: &File,
+        end: &End,
+        done: Done,
+        threads: usize,
+        mut progress: impl FnMut(&Done) -> Result<()> + Send,
+    ) -> Result<Opened> {
+        let size = self.header.section_size();
+        let first = first_data_index(&self.header);
+        let mut input = Input::new(&self.header, source);
+        input.index += done.sections;
+        input.at += done.sections * (size + FRAMING) as u64;
+        let mut sections = done.sections;
+        let mut output =
+            Output { total: end.total.min(sections * size as u64), digest: Some(done.digest), end: None };
+        pipeline::run(
+            affordable(threads, size),
+            || Batch::new(size, Some(end.total)),
+            |batch| input.read(batch),
+            |batch| {
+                batch.open(&self.sections, size)?;
+                for (section, (kind, start, len)) in batch.sections.iter().zip(&batch.plain) {
+                    if *kind == Kind::Data {
+                        out.write_all_at(
+                            &batch.bytes[*start..start + len],
+                            (section.index - first) * size as u64,
+                        )
+                        .map_err(|source| Error::io("cannot write", source))?;
+                    }
+                }
+                Ok(())
+            },
+            |batch| {
+                output.each(batch, |_| {
+                    sections += 1;
+                    Ok(())
+                })?;
+                match &output.digest {
+                    Some(digest) => progress(&Done { sections, digest: digest.clone() }),
+                    None => Ok(()),
+                }
+            },
+        )?;
+        output.finish(Some(end))
+    }
+
+    /// Where the sections stand in the container that hold the plaintext bytes `start..start + len`.
+    pub fn stored_range(&self, start: u64, len: u64) -> Range<u64> {
+        let size = self.header.section_size() as u64;
+        let at = |section: u64| {
+            let front = (HEADER_LEN as u64) + u64::from(self.header.metadata_len());
+            front.saturating_add(section.saturating_mul(size + FRAMING as u64))
+        };
+        at(start / size)..at(start.saturating_add(len).div_ceil(size))
     }
 
     /// Authenticates and reads the end section of a container of `len` bytes in all.
@@ -352,7 +435,8 @@ struct Output {
 }
 
 impl Output {
-    fn write(&mut self, batch: &mut Batch, out: &mut impl Write) -> Result<()> {
+    /// Gives each good data section of a batch; then what is wrong behind them.
+    fn each(&mut self, batch: &mut Batch, mut give: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         for (kind, start, len) in &batch.plain {
             let plain = &batch.bytes[*start..start + len];
             if *kind == Kind::End {
@@ -363,7 +447,7 @@ impl Output {
             if let Some(digest) = &mut self.digest {
                 digest.update(plain);
             }
-            out.write_all(plain).map_err(|source| Error::io("cannot write", source))?;
+            give(plain)?;
         }
         batch.fault.take().map_or(Ok(()), Err)
     }

@@ -62,10 +62,13 @@ impl Rotation {
 
     /// Whether an old key opens any entry, whatever its label and kind: the trial that proves that none does.
     pub fn still_opens(&self, envelope: &Envelope) -> bool {
-        envelope
-            .entries()
-            .any(|entry| self.old.iter().any(|old| old.unwrap(&entry.body, &entry.data_id).is_some()))
+        self.old.iter().any(|old| opens(old, envelope))
     }
+}
+
+/// Whether `key` opens any entry, whatever its label and kind.
+pub fn opens(key: &PrivateKey, envelope: &Envelope) -> bool {
+    envelope.entries().any(|entry| key.unwrap(&entry.body, &entry.data_id).is_some())
 }
 
 /// How the container of an entry judges the key that was found in it.
@@ -204,7 +207,8 @@ fn rewrapped(
     Ok(blocks)
 }
 
-fn is_unknown(content: &Content) -> bool {
+/// Whether a block is of a kind that this version cannot judge.
+pub(crate) fn is_unknown(content: &Content) -> bool {
     match content {
         Content::Entry(entry) => matches!(entry.wrap, Wrap::Other(_)),
         Content::Info(_) => false,

@@ -34,7 +34,7 @@ fn killed(place: &Place, line: &str, prepare: impl Fn(), check: impl Fn(u32)) {
     prepare();
     let start = Instant::now();
     assert!(spawn(place, line, Stdio::null()).0.wait().unwrap().success());
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
     let (mut died, mut finished) = (0, 0);
     for at in 0..KILLS {
         prepare();
@@ -43,7 +43,8 @@ fn killed(place: &Place, line: &str, prepare: impl Fn(), check: impl Fn(u32)) {
         run.0.kill().unwrap();
         match run.0.wait().unwrap().signal() {
             Some(9) => died += 1,
-            _ => finished += 1,
+            // The first run may have met a busy machine.
+            _ => (finished, whole) = (finished + 1, whole * 3 / 4),
         }
         check(at);
         for left in place.temporary() {

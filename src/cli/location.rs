@@ -144,3 +144,59 @@ fn pinned(remote: &Remote) -> Result<Vec<PublicKey>> {
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was typed, below a folder that holds `vault/photos/`, `vault/a.enc~/` and the file `vault/x.enc`.
+    #[test]
+    fn what_was_typed_is_a_store_and_plain_names_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["vault/photos", "vault/a.enc~"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        std::fs::copy(file!(), dir.path().join("vault/x.enc")).unwrap();
+        // Typed, the store's folder, the plain path, whether only a folder is meant.
+        let cases: [(&str, &str, &[&str], bool); 12] = [
+            ("vault", "vault", &[], true),
+            ("vault/", "vault", &[], true),
+            ("vault/x", "vault", &["x"], false),
+            ("vault/x.enc", "vault", &["x.enc"], false),
+            ("vault/x/", "vault", &["x"], true),
+            ("vault/photos", "vault/photos", &[], true),
+            ("vault/photos/2024/a.jpg", "vault/photos", &["2024", "a.jpg"], false),
+            ("vault/a.enc/b", "vault", &["a.enc", "b"], false),
+            ("vault/a.enc~/b", "vault/a.enc~", &["b"], false),
+            ("vault/../vault/./x", "vault/../vault/.", &["x"], false),
+            ("new", "", &["new"], false),
+            ("new/", "", &["new"], true),
+        ];
+        for (typed, root, path, folder) in cases {
+            let place = Place::open(dir.path().join(typed).as_os_str()).unwrap();
+            let whole = |name: &str| dir.path().join(name).to_str().unwrap().trim_end_matches('/').to_owned();
+            assert_eq!(place.folder.as_ref().unwrap().to_str().unwrap(), whole(root), "{typed}");
+            assert_eq!(
+                place.target.path,
+                path.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(),
+                "{typed}"
+            );
+            assert_eq!(place.target.folder, folder, "{typed}");
+            let url = format!("file://{}", whole("").to_owned() + "/" + typed);
+            assert_eq!(Place::open(url.as_ref()).unwrap().target.path, place.target.path, "{url}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_by_looking() {
+        let dir = tempfile::tempdir().unwrap();
+        for typed in ["new/x", "new/"] {
+            Place::open(dir.path().join(typed).as_os_str()).unwrap();
+            Place::open_to_write(dir.path().join(typed).as_os_str()).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let error = Place::open("nowhere:x".as_ref()).unwrap_err();
+        assert_eq!((error.kind(), error.line()), (ErrorKind::Usage, "no remote nowhere".to_owned()));
+        assert!(error.remedy().unwrap().starts_with("for a file write ./nowhere:…"), "{error:?}");
+    }
+}

@@ -6,6 +6,7 @@
 mod args;
 mod config;
 mod filter;
+mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
@@ -13,17 +14,23 @@ mod passphrase;
 mod report;
 mod work;
 
+mod audit;
+mod cat;
 mod completions;
 mod decrypt;
 mod encrypt;
+mod get;
 mod inspect;
 mod keygen;
+mod ls;
 mod man;
 mod passwd;
 mod pubkey;
 mod put;
 mod remote;
 mod rewrap;
+mod rm;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,8 +63,14 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
-    Rewrap => rewrap,
     Put => put,
+    Get => get,
+    Cat => cat,
+    Ls => ls,
+    Rm => rm,
+    Verify => verify,
+    Audit => audit,
+    Rewrap => rewrap,
     Remote => remote,
     Completions => completions,
     Man => man,

@@ -62,6 +62,11 @@ impl Report {
         Self { settings, state: Mutex::default(), bar: ProgressBar::hidden() }
     }
 
+    /// Whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.settings.json
+    }
+
     /// From now on standard output carries data: results go to standard error instead.
     pub(crate) fn stdout_is_data(&self) {
         self.state().data = true;
@@ -131,6 +136,17 @@ impl Report {
     pub(crate) fn warning(&self, warning: &Error) {
         self.state().warnings += 1;
         self.problem("warning", warning);
+    }
+
+    /// A warning that programs get as `value`, a JSON line of its own.
+    pub(crate) fn warning_with(&self, value: &impl Serialize, warning: &Error) {
+        match self.settings.json {
+            true => {
+                self.state().warnings += 1;
+                self.json(value);
+            }
+            false => self.warning(warning),
+        }
     }
 
     /// A failure; the run goes on, its exit code will tell.

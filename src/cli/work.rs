@@ -30,6 +30,11 @@ pub(crate) fn jobs(asked: Option<usize>) -> usize {
     asked.or_else(|| config::current().get(&config::JOBS, None)).unwrap_or_else(available)
 }
 
+/// The number of threads that is configured for all commands.
+pub(crate) fn jobs_configured() -> Option<usize> {
+    config::current().get(&config::JOBS, None)
+}
+
 /// The one reading of the clock.
 #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
 pub(crate) fn now() -> SystemTime {
@@ -131,7 +136,7 @@ impl<'a> Watcher<'a> {
             failed: summary.failed,
             bytes: summary.bytes,
         };
-        let mut text = format!("{} {}, {} {}", self.done, files(summary.done), summary.bytes, self.bytes);
+        let mut text = format!("{} {}, {} {}", self.done, count(summary.done, "file"), summary.bytes, self.bytes);
         for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
@@ -141,11 +146,10 @@ impl<'a> Watcher<'a> {
     }
 }
 
-fn files(count: u64) -> String {
-    match count {
-        1 => "1 file".into(),
-        _ => format!("{count} files"),
-    }
+/// `1 file`, `2 files`.
+pub(crate) fn count(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 impl Observer for Watcher<'_> {

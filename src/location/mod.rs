@@ -4,6 +4,8 @@
 
 pub mod argument;
 pub mod drive;
+pub mod listing;
+pub mod read;
 
 use std::sync::Arc;
 

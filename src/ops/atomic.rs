@@ -305,7 +305,7 @@ pub fn same_file(a: &Path, b: &Path) -> Result<bool> {
     Ok(a.is_some() && a == b)
 }
 
-fn publish_new(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
     rename_new(CWD, from, to).map_err(|error| match error {
         Errno::EXIST => Error::conflict("exists already").at(to),
         _ => Error::io("cannot give the finished file its name", error.into()).at(to),
@@ -332,7 +332,7 @@ pub(crate) fn sync_open_folder(folder: &File) -> io::Result<()> {
     }
 }
 
-fn publish_replacing(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn publish_replacing(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).context("cannot replace the file", to)
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{File, FileTimes, Permissions};
+use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::crypto::rsa::PrivateKey;
 use crate::format::header::MAGIC;
@@ -20,15 +19,19 @@ use crate::open::{self, Opener};
 use crate::ops::atomic::{self, AtomicFile, Mode, Output};
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::PairPaths;
+use crate::ops::parallel;
 use crate::ops::recipe_files::{self, Settled, Survey};
+use crate::ops::restore::{self, Restoring};
 use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
-use crate::ops::{pair_files, parallel};
 use crate::recipe::{Basis, Named, Reader};
 use crate::wrap::unwrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
 /// From this size on one container is decrypted by all threads, one such container at a time.
 const LARGE: u64 = 4 << 20;
+
+/// What to do about a result that exists already.
+const EXISTS_HINT: &str = "--force replaces it; --output DIR writes elsewhere";
 
 /// How to decrypt.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ pub fn decrypt(inputs: &[PathBuf], options: &DecryptOptions, observer: &dyn Obse
         // What could not be found was reported the first time.
         run.each(inputs, |found| found.map_or(Ok(()), |found| run.recipe(&found, &settled)));
     }
-    run.finish();
+    run.tree.finish();
     Ok(counting.summary())
 }
 
@@ -97,7 +100,7 @@ pub fn decrypt_stream(
         .and_then(|opener| run.restore(&opener, source, None, target, options.jobs, None));
     opened.map_err(|error| error.at(name))?;
     counting.event(Event::Done { input: name, output: target });
-    run.finish();
+    run.tree.finish();
     Ok(counting.summary())
 }
 
@@ -106,27 +109,24 @@ struct Decrypting<'a> {
     observer: &'a dyn Observer,
     /// Held while a large container keeps all threads busy, so that memory stays bounded.
     large: Mutex<()>,
-    later: Mutex<Later>,
+    tree: Restoring<'a>,
     /// Results whose names are those of containers: the walk may come upon them.
     made: Mutex<BTreeSet<PathBuf>>,
     /// Whether the user was told about the recipe.
     told: AtomicBool,
 }
 
-/// What is done when everything else has been restored.
-#[derive(Default)]
-struct Later {
-    symlinks: Vec<(PathBuf, Metadata)>,
-    folders: Vec<(PathBuf, Metadata)>,
-}
-
 impl<'a> Decrypting<'a> {
     fn new(options: &'a DecryptOptions, observer: &'a dyn Observer) -> Self {
+        let root = match &options.destination {
+            Destination::Folder(root) => Some(root.as_path()),
+            _ => None,
+        };
         Self {
             options,
             observer,
             large: Mutex::new(()),
-            later: Mutex::default(),
+            tree: Restoring::new(root, options.force, EXISTS_HINT, observer),
             made: Mutex::default(),
             told: AtomicBool::new(false),
         }
@@ -223,7 +223,7 @@ impl<'a> Decrypting<'a> {
             self.observer.event(Event::Warning { path, message: recipe_files::NOT_AUTHENTICATED });
         }
         let target = self.target(found, naming)?;
-        self.make_parents(&target)?;
+        self.tree.make_parents(&target)?;
         let mut out = self.open(&target, Mode::Data)?;
         let file = File::open(path).context("cannot read", path)?;
         let source = Watched { inner: file, observer: self.observer };
@@ -305,17 +305,7 @@ impl<'a> Decrypting<'a> {
         if opened.plain_len > 0 {
             return Err(Error::integrity(format!("is the container of a {file_type}, but holds data")));
         }
-        let metadata = metadata.unwrap_or_else(|| Metadata::new(file_type));
-        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
-        match file_type {
-            FileType::Symlink => later.symlinks.push((target.into(), metadata)),
-            _ => {
-                self.make_parents(&target.join(".folder"))?;
-                std::fs::create_dir_all(target).context("cannot make the folder", target)?;
-                later.folders.push((target.into(), metadata));
-            }
-        }
-        Ok(())
+        self.tree.put_later(target, metadata.unwrap_or_else(|| Metadata::new(file_type)))
     }
 
     fn file(
@@ -327,13 +317,11 @@ impl<'a> Decrypting<'a> {
         threads: usize,
         metadata: Option<&Metadata>,
     ) -> Result<()> {
-        self.make_parents(target)?;
-        let mode =
-            metadata.and_then(|metadata| metadata.mode).map_or(Mode::Data, |mode| Mode::Exact(mode & 0o777));
-        let mut out = self.open(target, mode)?;
+        self.tree.make_parents(target)?;
+        let mut out = self.open(target, restore::mode(metadata))?;
         let mut written = Written::new(&mut out, target);
         opener.copy(source, &mut written, end, threads).map_err(|error| written.blame(error))?;
-        if let (Output::Atomic(file), Some(times)) = (&out, metadata.and_then(file_times)) {
+        if let (Output::Atomic(file), Some(times)) = (&out, metadata.and_then(restore::file_times)) {
             file.file().set_times(times).context("cannot set the time", target)?;
         }
         self.commit(out)
@@ -346,7 +334,7 @@ impl<'a> Decrypting<'a> {
             _ => Output::Atomic(AtomicFile::create(target, mode)?),
         };
         match out.is_atomic() && !self.options.force && target.symlink_metadata().is_ok() {
-            true => Err(exists(target)),
+            true => Err(self.tree.exists(target)),
             false => Ok(out),
         }
     }
@@ -394,11 +382,10 @@ impl<'a> Decrypting<'a> {
     /// A pair that was given another name, or swapped with another one, shows in its metadata.
     fn compare_name(&self, found: &Found, metadata: &Metadata) -> Result<()> {
         let last = found.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let (Some(inside), Some(object)) = (&metadata.name, ObjectName::parse(&last)) else { return Ok(()) };
-        if object.is_folder() || object.segments().last() == Some(inside) {
+        let Some(message) = ObjectName::parse(&last).and_then(|object| restore::renamed(&object, metadata))
+        else {
             return Ok(());
-        }
-        let message = format!("was encrypted under the name {}", String::from_utf8_lossy(inside));
+        };
         if self.options.strict {
             return Err(Error::integrity(message)
                 .at(&found.path)
@@ -406,64 +393,6 @@ impl<'a> Decrypting<'a> {
         }
         self.observer.event(Event::Warning { path: &found.path, message: &message });
         Ok(())
-    }
-
-    /// Makes the folders above `target`; below the destination no symlink is written through.
-    fn make_parents(&self, target: &Path) -> Result<()> {
-        let (Destination::Folder(root), Some(parent)) = (&self.options.destination, target.parent()) else {
-            return Ok(());
-        };
-        std::fs::create_dir_all(root).context("cannot make the folder", root)?;
-        let mut path = root.clone();
-        for segment in parent.strip_prefix(root).unwrap_or(Path::new("")).iter() {
-            path.push(segment);
-            match std::fs::create_dir(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(error).context("cannot make the folder", &path);
-                }
-                _ => {}
-            }
-            if !path.symlink_metadata().context("cannot read", &path)?.is_dir() {
-                return Err(
-                    Error::conflict("is in the way: a folder is needed there, not a file or link").at(&path)
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Symlinks, then the modes and times of folders, the deepest first.
-    fn finish(&self) {
-        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, metadata) in &later.symlinks {
-            if let Err(error) = self.symlink(path, metadata) {
-                self.observer.event(Event::Failed(&error));
-            }
-        }
-        let mut folders = later.folders;
-        folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
-        for (path, metadata) in &folders {
-            if let Err(error) = set_folder(path, metadata) {
-                self.observer.event(Event::Failed(&error));
-            }
-        }
-    }
-
-    fn symlink(&self, path: &Path, metadata: &Metadata) -> Result<()> {
-        let target =
-            metadata
-                .target
-                .as_deref()
-                .filter(|target| !target.is_empty() && !target.contains(&0))
-                .ok_or_else(|| Error::integrity("the metadata has no target for the symlink").at(path))?;
-        self.make_parents(path)?;
-        let _lock = pair_files::lock_folder(path)?;
-        let mtime = metadata.mtime.and_then(timespec);
-        let made = atomic::symlink(OsStr::from_bytes(target), path, mtime, self.options.force);
-        made.map_err(|error| match error.kind() {
-            ErrorKind::Conflict => exists(path),
-            _ => error,
-        })
     }
 }
 
@@ -491,10 +420,6 @@ impl Naming {
             Self::Bare => ObjectName::file(&[stored.strip_suffix(".enc")?]).ok(),
         }
     }
-}
-
-fn exists(path: &Path) -> Error {
-    Error::conflict("exists already").at(path).hint("--force replaces it; --output DIR writes elsewhere")
 }
 
 /// All envelopes that may belong to a container: both forms, and neither hides the other. One that cannot be read as an
@@ -540,41 +465,4 @@ fn read_envelope(path: &Path) -> Result<Envelope> {
         .and_then(|file| file.take(envelope::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
         .context("cannot read", path)?;
     Envelope::parse(&bytes).map_err(|error| error.at(path))
-}
-
-fn set_folder(path: &Path, metadata: &Metadata) -> Result<()> {
-    let folder = File::open(path).context("cannot read", path)?;
-    if let Some(mode) = metadata.mode {
-        folder
-            .set_permissions(Permissions::from_mode(mode & 0o777))
-            .context("cannot set the permissions", path)?;
-    }
-    if let Some(times) = file_times(metadata) {
-        folder.set_times(times).context("cannot set the time", path)?;
-    }
-    Ok(())
-}
-
-fn file_times(metadata: &Metadata) -> Option<FileTimes> {
-    let time = system_time(metadata.mtime?)?;
-    Some(FileTimes::new().set_modified(time))
-}
-
-fn system_time(nanoseconds: i128) -> Option<SystemTime> {
-    let distance = nanoseconds.unsigned_abs();
-    let duration = Duration::new(
-        u64::try_from(distance / 1_000_000_000).ok()?,
-        u32::try_from(distance % 1_000_000_000).ok()?,
-    );
-    match nanoseconds < 0 {
-        true => SystemTime::UNIX_EPOCH.checked_sub(duration),
-        false => SystemTime::UNIX_EPOCH.checked_add(duration),
-    }
-}
-
-fn timespec(nanoseconds: i128) -> Option<rustix::fs::Timespec> {
-    Some(rustix::fs::Timespec {
-        tv_sec: i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?,
-        tv_nsec: i64::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?,
-    })
 }

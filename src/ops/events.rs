@@ -1,9 +1,13 @@
 //! What operations on many files tell while they run. Operations print nothing.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::location::drive::Removed;
+use crate::ops::audit::Audited;
+use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
 
 /// Something that happened to one file.
@@ -55,8 +59,51 @@ pub enum Event<'a> {
         /// What to know.
         message: &'a str,
     },
+    /// It would be restored; nothing was read but the listing.
+    WouldGet {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What would be made.
+        output: &'a Path,
+        /// The length of the container, in bytes.
+        size: u64,
+        /// Whether something has that name already.
+        replaces: bool,
+    },
+    /// It goes on where an earlier run was interrupted.
+    Resumed {
+        /// What is made.
+        output: &'a Path,
+        /// How many bytes of it were there already.
+        bytes: u64,
+    },
+    /// Bytes of what was made are lost: zeros stand there.
+    Lost {
+        /// What was made.
+        output: &'a Path,
+        /// The lost bytes of it.
+        range: Range<u64>,
+    },
+    /// An object was removed from a location.
+    Removed {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it is gone, and what not.
+        removed: &'a Removed,
+    },
+    /// It would be removed; nothing was.
+    WouldRemove {
+        /// The container, as the store shows it.
+        object: &'a str,
+        /// What of it would be gone, and what not.
+        removed: &'a Removed,
+    },
     /// It was not done.
     Failed(&'a Error),
+    /// An object was verified.
+    Verified(&'a Checked),
+    /// A version of an envelope was found that a key still opens, or that could not be judged.
+    Audited(&'a Audited),
 }
 
 /// Is told of every event, from any thread.
@@ -121,7 +168,7 @@ impl Observer for Counting<'_> {
     fn event(&self, event: Event<'_>) {
         let (counter, by) = match &event {
             Event::Bytes(bytes) => (&self.bytes, *bytes),
-            Event::Done { .. } | Event::Put { .. } => (&self.done, 1),
+            Event::Done { .. } | Event::Put { .. } | Event::WouldGet { .. } => (&self.done, 1),
             Event::Skipped { .. } => (&self.skipped, 1),
             Event::Failed(error) => {
                 if error.kind() == ErrorKind::Integrity {
@@ -133,7 +180,7 @@ impl Observer for Counting<'_> {
                 self.bytes.fetch_add(size.unwrap_or(0), Ordering::Relaxed);
                 (&self.done, 1)
             }
-            Event::Warning { .. } => (&self.bytes, 0),
+            _ => (&self.bytes, 0),
         };
         counter.fetch_add(by, Ordering::Relaxed);
         self.next.event(event);
@@ -154,6 +201,12 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
+impl<R: Seek> Seek for Watched<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
 /// A writer that remembers that it failed, so that the error names what was written and not what was read.
 pub(crate) struct Written<'t, W> {
     inner: W,
@@ -164,6 +217,11 @@ pub(crate) struct Written<'t, W> {
 impl<'t, W> Written<'t, W> {
     pub(crate) fn new(inner: W, target: &'t Path) -> Self {
         Self { inner, target, failed: false }
+    }
+
+    /// Whether writing failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// `error` about the target, if that failed.

@@ -72,6 +72,11 @@ pub(crate) fn adopted_key(
         .find(|key| sample.padding(key).is_some())
 }
 
+/// Whether a private key makes text of a key file. Random bytes, which a wrong key gives now and then, are not.
+pub(crate) fn opens_to_text<'k>(key_file: &KeyFile, keys: impl IntoIterator<Item = &'k PrivateKey>) -> bool {
+    key_file.open(keys).is_ok_and(|blocks| blocks.iter().any(PasswordBlock::is_text))
+}
+
 /// Whether `payload`, which an entry carried, deciphers the end of its container; nothing when that is not at hand.
 pub(crate) fn judge_payload(entry: &Entry, payload: &[u8], containers: &[PathBuf]) -> Option<bool> {
     let sample = containers

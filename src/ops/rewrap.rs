@@ -1,11 +1,13 @@
 //! `rewrap`: every envelope below some folders moved to new recipients, and the proof that the old key opens none.
 
+mod adopt;
+mod envelope_file;
+mod judge;
+
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,19 +15,17 @@ use std::time::SystemTime;
 use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 
-use crate::format::{Entry, Envelope, Header, Wrap, envelope, header};
-use crate::open::read_header;
-use crate::ops::atomic::{AtomicFile, Mode, sync};
+use self::envelope_file::EnvelopeFile;
+use crate::format::{Envelope, envelope, header};
+use crate::ops::atomic::sync;
 use crate::ops::events::{Event, Observer};
-use crate::ops::pair_files::{PairPaths, folder_of};
+use crate::ops::parallel;
 use crate::ops::recipe_files::{self, Settled, Survey};
 use crate::ops::walk::{self, Found, Walk};
-use crate::ops::{pair_files, parallel};
-use crate::pair::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
-use crate::recipe::{Decision, KEY_FILE_LIMIT, KeyFile, Named, PasswordBlock, detect_key_file};
-use crate::rewrap::{Examined, Judgement, Rotation, examine, judge_by_header};
-use crate::wrap::adopted_entry;
-use crate::{Error, ErrorKind, IoContext as _, Result, name};
+use crate::pair::RewrapOutcome;
+use crate::recipe::{KEY_FILE_LIMIT, Named, detect_key_file};
+use crate::rewrap::Rotation;
+use crate::{Error, IoContext as _, Result, name};
 
 /// How many envelopes the old key is tried on after the run, unless all are asked for.
 pub const SAMPLE: usize = 1000;
@@ -102,6 +102,7 @@ pub fn rewrap(inputs: &[PathBuf], options: &RewrapOptions, observer: &dyn Observ
         summary: Mutex::default(),
         sample: Mutex::default(),
         folders: Mutex::default(),
+        user: (geteuid().as_raw(), getegid().as_raw()),
     };
     let survey = Survey::new(options.recipe);
     run.each(Pass::First, |found| run.envelope(found, &survey));
@@ -145,6 +146,8 @@ struct Rewrapping<'a> {
     /// The folders in which something was replaced, synced together before anything is said to be done: what a power
     /// cut brings back before that is whole, and still there for the next run.
     folders: Mutex<BTreeSet<PathBuf>>,
+    /// Whose files new ones are.
+    user: (u32, u32),
 }
 
 impl Rewrapping<'_> {
@@ -236,8 +239,8 @@ impl Rewrapping<'_> {
 
     /// Takes one file through its steps; `first` is what was read of it just now.
     fn steps(&self, found: &Found, first: Option<Vec<u8>>, settled: Option<&Settled>) -> Result<()> {
-        let file = EnvelopeFile::new(&found.path, self, settled);
-        let mut file = EnvelopeFile { first, ..file };
+        let mut file = EnvelopeFile::new(&found.path, self, settled);
+        (file.first, file.metadata) = (first, Some(&found.metadata));
         let outcome = file.drive();
         let links = found.metadata.nlink();
         if let Some(judged) =
@@ -348,7 +351,7 @@ impl Rewrapping<'_> {
     fn opens(&self, path: &Path) -> Result<bool> {
         let bytes = read(path)?;
         match detect_key_file(&bytes) {
-            Some(key_file) => Ok(opens_to_text(&key_file, &self.options.rotation)),
+            Some(key_file) => Ok(recipe_files::opens_to_text(&key_file, &self.options.rotation.old)),
             None => {
                 let envelope = Envelope::parse(&bytes).map_err(|error| error.at(path))?;
                 Ok(self.options.rotation.still_opens(&envelope))
@@ -358,7 +361,8 @@ impl Rewrapping<'_> {
 
     /// Rewraps an envelope that has an old key's entry under another label; says whether it did.
     fn rewrap_untold(&self, path: &Path) -> bool {
-        let mut file = EnvelopeFile { all: true, ..EnvelopeFile::new(path, self, None) };
+        let mut file = EnvelopeFile::new(path, self, None);
+        file.all = true;
         let rewrapped = file.drive() == RewrapOutcome::Rewrapped;
         if let Some(judged) = file.judged.filter(|_| rewrapped) {
             self.count(|summary| {
@@ -383,264 +387,6 @@ fn reason(outcome: RewrapOutcome) -> &'static str {
         RewrapOutcome::NotOurs => "is not for the old key",
         _ => "was not rewritten",
     }
-}
-
-/// What reading a file showed, and what it is to become.
-#[derive(Debug)]
-struct Judged {
-    finding: Finding,
-    new: Option<Vec<u8>>,
-    residue: Vec<String>,
-    checked: u64,
-    unchecked: u64,
-}
-
-/// Performs the steps of a rewrap on one file.
-struct EnvelopeFile<'p, 'r> {
-    path: &'p Path,
-    run: &'r Rewrapping<'r>,
-    /// For a key file of the OpenSSL recipe.
-    settled: Option<&'r Settled>,
-    /// Whether entries are tried even where nothing names an old key.
-    all: bool,
-    first: Option<Vec<u8>>,
-    read: Vec<u8>,
-    new: Vec<u8>,
-    judged: Option<Judged>,
-    error: Option<Error>,
-}
-
-impl<'p, 'r> EnvelopeFile<'p, 'r> {
-    fn new(path: &'p Path, run: &'r Rewrapping<'r>, settled: Option<&'r Settled>) -> Self {
-        Self {
-            path,
-            run,
-            settled,
-            all: false,
-            first: None,
-            read: vec![],
-            new: vec![],
-            judged: None,
-            error: None,
-        }
-    }
-
-    /// Performs all steps; with a dry run, up to the write.
-    fn drive(&mut self) -> RewrapOutcome {
-        let mut machine = Rewrap::new();
-        loop {
-            match machine.step() {
-                RewrapStep::Finished(outcome) => return *outcome,
-                RewrapStep::Write { .. } if self.run.options.dry_run => return RewrapOutcome::Rewrapped,
-                step => {
-                    let reply = self.perform(step);
-                    machine.reply(reply);
-                }
-            }
-        }
-    }
-
-    fn perform(&mut self, step: &RewrapStep) -> RewrapReply {
-        let reply = match step {
-            RewrapStep::Read => self.examine(),
-            RewrapStep::Write { .. } => self.write(),
-            RewrapStep::ReadBack(_) => self.read_back(),
-            RewrapStep::List => Ok(RewrapReply::Versions(vec![FILE.into()])),
-            RewrapStep::Delete(_) | RewrapStep::Finished(_) => Ok(RewrapReply::Failed),
-        };
-        reply.unwrap_or_else(|error| {
-            self.error = Some(error);
-            RewrapReply::Failed
-        })
-    }
-
-    fn examine(&mut self) -> Result<RewrapReply> {
-        self.read = self.first.take().map_or_else(|| read(self.path), Ok)?;
-        let judged = match self.settled {
-            Some(settled) => judge_key_file(self.path, &self.read, &self.run.options.rotation, settled),
-            None => judge_envelope(self.path, &self.read, self.run.options, self.all),
-        };
-        let mut judged = judged.map_err(|error| error.at(self.path))?;
-        let finding = judged.finding;
-        self.new = judged.new.take().unwrap_or_default();
-        self.judged = Some(judged);
-        Ok(RewrapReply::Found(vec![FILE.into()], finding))
-    }
-
-    /// Compare and swap, under the folder's lock.
-    fn write(&self) -> Result<RewrapReply> {
-        let old = std::fs::metadata(self.path).context("cannot read", self.path)?;
-        let mut file = AtomicFile::create(self.path, Mode::Exact(old.mode() & 0o7777))?;
-        let (uid, gid) = (old.uid(), old.gid());
-        if (uid, gid) != (geteuid().as_raw(), getegid().as_raw()) {
-            // Root may rewrap somebody's archive; it stays theirs. Others cannot give files away, nor need to.
-            let _ = fchown(file.file(), Some(uid), Some(gid));
-        }
-        file.write_all(&self.new).context("cannot write", self.path)?;
-        let _lock = pair_files::lock_folder(self.path)?;
-        if read(self.path)? != self.read {
-            return Ok(RewrapReply::Changed);
-        }
-        file.replace_unsynced()?;
-        self.run.wrote_in(folder_of(self.path))?;
-        Ok(RewrapReply::Written(FILE.into()))
-    }
-
-    fn read_back(&self) -> Result<RewrapReply> {
-        match read(self.path)? == self.new {
-            true => Ok(RewrapReply::Same),
-            false => {
-                Err(Error::conflict("was changed by another writer right after it was rewritten")
-                    .at(self.path))
-            }
-        }
-    }
-}
-
-fn judge_envelope(path: &Path, bytes: &[u8], options: &RewrapOptions, all: bool) -> Result<Judged> {
-    let envelope = Envelope::parse(bytes)?;
-    let containers = containers_beside(path);
-    let headers: Vec<Header> = containers.iter().filter_map(|container| header_of(container)).collect();
-    let judge = |entry: &Entry, secret: &[u8]| match entry.wrap {
-        Wrap::RecipeKey => match recipe_files::judge_payload(entry, secret, &containers) {
-            Some(true) => Judgement::Right,
-            Some(false) => Judgement::Wrong,
-            None => Judgement::Absent,
-        },
-        _ => {
-            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
-            judge_by_header(header, &entry.data_id, secret)
-        }
-    };
-    let examined = examine(&envelope, &options.rotation, judge, options.now, all)?;
-    let new = examined.rewrapped.map(|envelope| envelope.to_text().map(String::into_bytes)).transpose()?;
-    let Examined { finding, residue, checked, unchecked, .. } = examined;
-    Ok(Judged { finding, new, residue, checked, unchecked })
-}
-
-/// A key file of the recipe stays what it is, for one new recipient.
-fn judge_key_file(path: &Path, bytes: &[u8], rotation: &Rotation, settled: &Settled) -> Result<Judged> {
-    let key_file = detect_key_file(bytes).ok_or_else(|| Error::conflict("changed while it was read"))?;
-    let mut judged =
-        Judged { finding: Finding::NotOurs, new: None, residue: vec![], checked: 0, unchecked: 0 };
-    if !opens_to_text(&key_file, rotation) {
-        return Ok(judged);
-    }
-    let [recipient] = rotation.new.as_slice() else {
-        return Err(Error::usage("a key file of the OpenSSL recipe holds one recipient")
-            .hint("--adopt turns it into an envelope, which holds several"));
-    };
-    let blocks = key_file.open(&rotation.old)?;
-    let password = match decide(path, &blocks, settled) {
-        Ok(Some(decision)) => {
-            judged.checked = 1;
-            blocks.get(decision.block())
-        }
-        Err(error) if error.kind() == ErrorKind::Integrity => {
-            judged.finding = Finding::Unproven;
-            judged.residue.push(format!("the old key opens it, but {error}"));
-            return Ok(judged);
-        }
-        Ok(None) | Err(_) => {
-            judged.unchecked = 1;
-            blocks.iter().find(|block| block.is_text())
-        }
-    };
-    let password = password.ok_or_else(|| Error::auth("no old key opens it"))?;
-    judged.finding = Finding::Opens;
-    judged.new = Some(KeyFile::wrap(password, recipient, key_file.form())?.encode());
-    Ok(judged)
-}
-
-/// How the container of a key file was made; nothing when it is not at hand.
-fn decide(key_file: &Path, blocks: &[PasswordBlock], settled: &Settled) -> Result<Option<Decision>> {
-    let Some(container) = recipe_container_of(key_file) else { return Ok(None) };
-    let sample = recipe_files::sample_of(&container)?;
-    settled.decide(&container, blocks, &sample).map(Some)
-}
-
-/// Whether an old key makes text of a key file. Random bytes, which a wrong key gives now and then, are not.
-fn opens_to_text(key_file: &KeyFile, rotation: &Rotation) -> bool {
-    key_file.open(&rotation.old).is_ok_and(|blocks| blocks.iter().any(PasswordBlock::is_text))
-}
-
-impl Rewrapping<'_> {
-    /// Turns a pair of the recipe into a container with an envelope: the envelope first, read back, then the key file
-    /// goes.
-    fn adopt(&self, path: &Path, settled: &Settled) -> Result<()> {
-        let rotation = &self.options.rotation;
-        let before = read(path)?;
-        let key_file =
-            detect_key_file(&before).ok_or_else(|| Error::conflict("changed while it was read").at(path))?;
-        if !opens_to_text(&key_file, rotation) {
-            self.count(|summary| summary.not_ours += 1);
-            self.observer.event(Event::Skipped { path, why: reason(RewrapOutcome::NotOurs) });
-            return Ok(());
-        }
-        let container = recipe_container_of(path).ok_or_else(|| {
-            Error::integrity("cannot be adopted without its container")
-                .at(path)
-                .hint("the .enc file belongs beside it; without --adopt the key file is rewrapped alone")
-        })?;
-        let blocks = key_file.open(&rotation.old)?;
-        let sample = recipe_files::sample_of(&container)?;
-        let decision = settled.decide(&container, &blocks, &sample)?;
-        let kdf = decision.parameters().kdf.to_string();
-        let payload = decision.key().payload();
-        let make =
-            |recipient| adopted_entry(recipient, payload.expose(), &sample.data_id(), &kdf, self.options.now);
-        let envelope = Envelope { blocks: rotation.new.iter().map(make).collect::<Result<_>>()? };
-        let target = PairPaths::of(&container, &sample.data_id())?.located;
-        if !self.options.dry_run {
-            publish_adopted(path, &before, &target, &envelope.to_text()?)?;
-            match self.options.prove {
-                Prove::All => self.try_on(&target)?,
-                Prove::Sample => self.offer(&target),
-            }
-        }
-        self.count(|summary| {
-            summary.rewrapped += 1;
-            summary.checked += 1;
-        });
-        if let Some(message) = decision.warning() {
-            self.observer.event(Event::Warning { path, message });
-        }
-        self.observer.event(Event::Done { input: path, output: &target });
-        Ok(())
-    }
-}
-
-/// The envelope durable and read back, only then the key file removed, if it is still what was read.
-fn publish_adopted(key_file: &Path, before: &[u8], target: &Path, text: &str) -> Result<()> {
-    let mut file = AtomicFile::create(target, Mode::Data)?;
-    file.write_all(text.as_bytes()).context("cannot write", target)?;
-    let _lock = pair_files::lock_folder(target)?;
-    // One that is there already was left by a run that was stopped before it removed the key file.
-    file.commit_replace()?;
-    if read(target)? != text.as_bytes() {
-        return Err(Error::conflict("was changed by another writer right after it was written").at(target));
-    }
-    if read(key_file)? != before {
-        return Err(Error::conflict("changed while its container was adopted; it was kept").at(key_file));
-    }
-    std::fs::remove_file(key_file).context("cannot remove the key file", key_file)
-}
-
-/// The paths of the containers that an envelope of this name may belong to.
-fn containers_beside(path: &Path) -> Vec<PathBuf> {
-    let last = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    name::containers_of(&last).iter().map(|container| path.with_file_name(container)).collect()
-}
-
-/// The container of the recipe that a key file belongs to.
-fn recipe_container_of(key_file: &Path) -> Option<PathBuf> {
-    let is_recipe = |path: &PathBuf| walk::sniff(path).is_ok_and(|start| recipe_files::is_container(&start));
-    // A script names key files in the second form alone.
-    containers_beside(key_file).pop().filter(is_recipe)
-}
-
-fn header_of(container: &Path) -> Option<Header> {
-    read_header(&mut File::open(container).ok()?).ok()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -85,15 +85,12 @@ impl Editor {
             one_a_line(&mut identities);
             table.insert("identities", value(identities));
         }
-        // In a file of comments alone these stand at its end, above what comes now.
-        let above = match self.document.is_empty() {
-            true => text(Some(self.document.trailing())),
-            false => String::new(),
-        };
-        if !above.is_empty() {
+        let mut above = "\n".to_owned();
+        if self.document.is_empty() {
+            // The comments of a file without anything else count as its end; they belong above what comes now.
+            above.insert_str(0, &text(Some(self.document.trailing())));
             self.document.set_trailing("");
         }
-        let above = if above.is_empty() && self.document.is_empty() { above } else { format!("{above}\n") };
         let remotes = self.remotes()?;
         match remotes.get(&remote.name).and_then(Item::as_table) {
             Some(old) => *table.decor_mut() = old.decor().clone(),
@@ -255,7 +252,7 @@ mod tests {
             ),
             (
                 "remote.b.location = \"x\"\n\n[defaults]\njobs = 1\n",
-                "remote.b.location = \"x\"\n\n[defaults]\njobs = 1\n\n[remote.a]\nlocation = \"/srv/a\"\n",
+                "remote.b.location = \"x\"\n\n[remote.a]\nlocation = \"/srv/a\"\n\n[defaults]\njobs = 1\n",
             ),
         ] {
             assert_eq!(edited(before, |editor| editor.put(&remote("a", 0)).unwrap()), after);

@@ -1,0 +1,210 @@
+//! `cat`: the contents of objects, or a range of them, as a stream. Every byte is authenticated before it is written.
+
+use std::io::{Seek as _, SeekFrom, Write};
+use std::path::Path;
+
+use tokio::runtime::Handle;
+
+use crate::crypto::rsa::PrivateKey;
+use crate::format::{FileType, HEADER_LEN};
+use crate::location::read::{self, FRONT, Reader};
+use crate::name::ObjectName;
+use crate::open::Opener;
+use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
+use crate::ops::lookup::{Lookup, Place};
+use crate::ops::{restore, runtime};
+use crate::store::Object;
+use crate::{Error, ErrorKind, IoContext as _, Result};
+
+pub use crate::ops::lookup::{Source, Which};
+
+/// Which bytes of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ByteRange {
+    /// All of them.
+    #[default]
+    All,
+    /// From this one on, up to and with that one where there is one, or to the end.
+    From(u64, Option<u64>),
+    /// So many at the end.
+    Last(u64),
+}
+
+impl ByteRange {
+    /// The first byte and the length in a plaintext of `total` bytes; what passes the end is cut there.
+    ///
+    /// # Errors
+    /// `Input` when it begins behind the end.
+    pub fn within(&self, total: u64) -> Result<(u64, u64)> {
+        let (start, stop) = match *self {
+            Self::All => return Ok((0, total)),
+            Self::Last(len) => return Ok((total.saturating_sub(len), len.min(total))),
+            Self::From(start, last) => (start, last.map_or(total, |last| last.saturating_add(1).min(total))),
+        };
+        match stop.checked_sub(start).filter(|len| *len > 0) {
+            Some(len) => Ok((start, len)),
+            None => {
+                Err(Error::input(format!("the range begins at byte {start}, and {total} bytes are there"))
+                    .hint("bytes are counted from 0"))
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for ByteRange {
+    type Err = Error;
+
+    /// `A-B`, `A-` or `-N`, bytes counted from 0, as in HTTP (RFC 9110, section 14.1.2).
+    fn from_str(text: &str) -> Result<Self> {
+        let odd = || {
+            Error::usage(
+                "is not A-B, A- or -N: the first and the last byte, counted from 0, or how many at the end",
+            )
+        };
+        let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse::<u64>().map_err(|_| odd()),
+            false => Err(odd()),
+        };
+        let (first, last) = text.split_once('-').ok_or_else(odd)?;
+        match (first, last) {
+            ("", last) => number(last).map(Self::Last),
+            (first, "") => Ok(Self::From(number(first)?, None)),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first { Err(odd()) } else { Ok(Self::From(first, Some(last))) }
+            }
+        }
+    }
+}
+
+/// How to print.
+#[derive(Debug)]
+pub struct CatOptions {
+    /// The private keys at hand.
+    pub identities: Vec<PrivateKey>,
+    /// Which version.
+    pub which: Which,
+    /// Which bytes.
+    pub range: ByteRange,
+    /// Whether a name in the metadata that differs from the object's is an error.
+    pub strict: bool,
+    /// How many threads work.
+    pub jobs: usize,
+}
+
+/// Writes the contents of each object to `out`, one after the other. One that fails does not stop the others; the
+/// observer is told of each.
+///
+/// # Errors
+/// What `out` fails with: nobody reads what would follow. What happens to single objects is in the summary.
+pub fn cat(
+    sources: &[Source],
+    options: &CatOptions,
+    out: &mut (impl Write + Send),
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    let runtime = runtime::start()?;
+    let counting = Counting::new(observer);
+    let run = Printing { options, observer: &counting, handle: runtime.handle() };
+    for source in sources {
+        let mut written = Written::new(&mut *out, Path::new("-"));
+        if let Err(error) = run.one(source, &mut written) {
+            if written.has_failed() {
+                return Err(written.blame(error));
+            }
+            counting.event(Event::Failed(&error));
+        }
+    }
+    Ok(counting.summary())
+}
+
+struct Printing<'a> {
+    options: &'a CatOptions,
+    observer: &'a dyn Observer,
+    handle: &'a Handle,
+}
+
+impl Printing<'_> {
+    fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
+        let lookup = Lookup { which: &self.options.which, handle: self.handle };
+        let (location, name, version) = match lookup.find(source)? {
+            Place::Object { location, name, version } => (location, name, version),
+            Place::Folder { target, .. } => {
+                return Err(Error::usage("is a folder")
+                    .about(target.show())
+                    .hint("sidekey get takes folders"));
+            }
+        };
+        let shown = location.store().show(&version.key);
+        let pinned = self.options.which != Which::Current;
+        let reader = Reader::open(
+            self.handle.clone(),
+            location.shared_store(),
+            &version.key,
+            pinned.then(|| version.version.clone()),
+            FRONT,
+        )?;
+        self.print(reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
+        self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
+        Ok(())
+    }
+
+    fn print(
+        &self,
+        mut reader: Reader,
+        name: &ObjectName,
+        version: &Object,
+        shown: &str,
+        out: &mut (impl Write + Send),
+    ) -> Result<()> {
+        let header = reader.header()?;
+        let store = reader.store();
+        let file_key = read::file_key(self.handle, &*store, &version.key, &header, &self.options.identities)?;
+        let opener = Opener::new(header, &file_key)?;
+        let len = reader.object().size;
+        let end = opener.end(&mut reader, len)?;
+        reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", shown)?;
+        if let Some(metadata) = opener.metadata(&mut reader)? {
+            if metadata.file_type != FileType::File {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    format!("is a {}, and has no contents", metadata.file_type),
+                ));
+            }
+            restore::compare_name(name, &metadata, shown, self.options.strict, self.observer)?;
+        }
+        if self.options.range == ByteRange::All {
+            let source = Watched { inner: reader, observer: self.observer };
+            return opener.copy(source, out, Some(&end), self.options.jobs).map(drop);
+        }
+        let (start, len) = self.options.range.within(end.total)?;
+        if len > 0 {
+            reader.only(opener.stored_range(start, len));
+            let mut source = Watched { inner: reader, observer: self.observer };
+            opener.copy_range(&mut source, &end, start, len, out)?;
+        }
+        out.flush().map_err(|source| Error::io("cannot write", source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_http() {
+        let parse = |text: &str| text.parse::<ByteRange>().unwrap().within(100).map_err(|error| error.kind());
+        assert_eq!(parse("0-0"), Ok((0, 1)));
+        assert_eq!(parse("10-19"), Ok((10, 10)));
+        assert_eq!(parse("90-1000"), Ok((90, 10)));
+        assert_eq!(parse("90-"), Ok((90, 10)));
+        assert_eq!(parse("-10"), Ok((90, 10)));
+        assert_eq!(parse("-1000"), Ok((0, 100)));
+        assert_eq!(parse("100-"), Err(ErrorKind::Input));
+        assert_eq!(parse("0-18446744073709551615"), Ok((0, 100)));
+        for bad in ["", "-", "5", "a-b", "5-4", "1-2-3", "+1-2", " 1-2", "99999999999999999999-"] {
+            assert_eq!(bad.parse::<ByteRange>().unwrap_err().kind(), ErrorKind::Usage, "{bad:?}");
+        }
+        assert_eq!("-5".parse::<ByteRange>().unwrap().within(0), Ok((0, 0)));
+    }
+}

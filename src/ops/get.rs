@@ -1,0 +1,296 @@
+//! `get`: objects of locations become files, folders and symlinks again.
+
+mod existing;
+mod one;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::StreamExt as _;
+use tokio::runtime::Handle;
+
+use crate::crypto::rsa::PrivateKey;
+use crate::location::Location;
+use crate::location::argument::Target;
+use crate::location::listing::{Entry, Scope, list};
+use crate::name::{ObjectName, is_container_name, is_envelope_name};
+use crate::ops::events::{Counting, Event, Observer, Summary};
+use crate::ops::filter::Filter;
+use crate::ops::lookup::{Lookup, Place};
+use crate::ops::restore::Restoring;
+use crate::ops::{atomic, parallel, runtime};
+use crate::store::Object;
+use crate::{Error, Result};
+
+pub use crate::ops::lookup::{Source, Which};
+
+/// What to do about a result that exists already.
+const EXISTS_HINT: &str = "--overwrite always replaces it, --overwrite if-different where it is another one";
+
+/// The most threads that work unless the user says otherwise: most of the time they wait for a store.
+const MOST_JOBS: usize = 16;
+
+/// What to do with results that exist already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Leave them alone: an error.
+    #[default]
+    Never,
+    /// Leave those alone that are the same, by size and time or by digest; replace the others.
+    IfDifferent,
+    /// Replace them.
+    Always,
+}
+
+/// How to get.
+#[derive(Debug)]
+pub struct GetOptions {
+    /// The private keys at hand.
+    pub identities: Vec<PrivateKey>,
+    /// Which version.
+    pub which: Which,
+    /// What to do with results that exist already.
+    pub overwrite: Overwrite,
+    /// What to take of folders.
+    pub filter: Filter,
+    /// Whether a name in the metadata that differs from the object's is an error.
+    pub strict: bool,
+    /// Whether interrupted big files are gone on with, and can be later.
+    pub resume: bool,
+    /// Whether damaged files are restored as far as they are good.
+    pub salvage: bool,
+    /// Whether to say only what would be done.
+    pub dry_run: bool,
+    /// How many threads work; nothing for as many as the store takes requests, within reason.
+    pub jobs: Option<usize>,
+}
+
+/// Gets everything at and below `sources` to `destination`: a folder when it is one, ends in `/` or there is more than one
+/// result, `-` for standard output, else the file. An object that fails does not stop the others; the observer is told of
+/// each. Symlinks are made last, and the modes and times of folders are set after what is in them.
+///
+/// # Errors
+/// `Usage` when the options do not fit the sources; `NotFound` when there is nothing at one of them. What happens to
+/// single objects is in the summary.
+pub fn get(
+    sources: &[Source],
+    destination: &Path,
+    options: &GetOptions,
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    refuse_same_names(sources)?;
+    if matches!(options.which, Which::Version(_)) && sources.len() != 1 {
+        return Err(Error::usage("a version is of one object").hint("name one object, or use --at TIME"));
+    }
+    let runtime = runtime::start()?;
+    let lookup = Lookup { which: &options.which, handle: runtime.handle() };
+    let places: Vec<Place<'_>> = sources.iter().map(|source| lookup.find(source)).collect::<Result<_>>()?;
+    let destination = Destination::new(destination, &places)?;
+    let counting = Counting::new(observer);
+    let run = Getting {
+        options,
+        observer: &counting,
+        tree: Restoring::new(
+            destination.root(),
+            options.overwrite != Overwrite::Never,
+            EXISTS_HINT,
+            &counting,
+        ),
+        destination: &destination,
+        handle: runtime.handle(),
+        large: Mutex::new(()),
+        folders: Mutex::default(),
+    };
+    let jobs = options.jobs.map_or_else(|| default_jobs(&places, runtime.handle()), Ok)?;
+    parallel::for_each(jobs, places.iter().flat_map(|place| run.items(place)), |item| {
+        if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
+            counting.event(Event::Failed(&error));
+        }
+    });
+    run.finish();
+    Ok(counting.summary())
+}
+
+/// One object to get.
+struct Item<'a> {
+    location: &'a Location,
+    name: ObjectName,
+    /// The version that was found; unless one was asked for, what is there by then is taken.
+    object: Object,
+    /// Where it goes below the destination.
+    segments: Vec<Vec<u8>>,
+}
+
+/// Where results go.
+enum Destination {
+    Folder(PathBuf),
+    File(PathBuf),
+}
+
+/// How many threads work unless the user says: as many as the store takes requests, since most of them wait for it.
+fn default_jobs(places: &[Place<'_>], handle: &Handle) -> Result<usize> {
+    let processors = processors();
+    let mut jobs = processors;
+    for place in places {
+        jobs = jobs.max(handle.block_on(place.location().store().capabilities())?.concurrency);
+    }
+    Ok(jobs.min(MOST_JOBS.max(processors)))
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Destination {
+    fn new(path: &Path, places: &[Place<'_>]) -> Result<Self> {
+        let single = matches!(places, [Place::Object { .. }]);
+        let slash = path.as_os_str().as_bytes().ends_with(b"/");
+        if path == Path::new("-") && !single {
+            return Err(
+                Error::usage("standard output takes one object").hint("name one object, or use sidekey cat")
+            );
+        }
+        Ok(match single && !slash && !path.is_dir() {
+            true => Self::File(path.into()),
+            false => Self::Folder(path.into()),
+        })
+    }
+
+    /// The folder below which folders are made.
+    fn root(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(root) => Some(root),
+            Self::File(_) => None,
+        }
+    }
+
+    fn path(&self, segments: &[Vec<u8>]) -> PathBuf {
+        match self {
+            Self::Folder(root) => {
+                segments.iter().fold(root.clone(), |path, segment| path.join(OsStr::from_bytes(segment)))
+            }
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// Two sources whose results would have the same names: with `--overwrite` one would replace the other in silence.
+fn refuse_same_names(sources: &[Source]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for source in sources {
+        if let Some(name) = &source.name
+            && !seen.insert(name)
+        {
+            return Err(Error::usage("another source has the same name, and so would their results")
+                .about(source.folder.show())
+                .hint("get them one by one, each to a folder of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// One run.
+struct Getting<'a> {
+    options: &'a GetOptions,
+    observer: &'a dyn Observer,
+    destination: &'a Destination,
+    tree: Restoring<'a>,
+    handle: &'a Handle,
+    /// Held while a large container keeps all threads busy, so that memory stays bounded.
+    large: Mutex<()>,
+    /// The folders whose names are not on the disk yet: once for all files is enough.
+    folders: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl<'a> Getting<'a> {
+    /// The objects at a place, as they are listed.
+    fn items(&self, place: &'a Place<'a>) -> Box<dyn Iterator<Item = Result<Item<'a>>> + Send + '_> {
+        match place {
+            Place::Object { location, name, version } => {
+                let item = Item {
+                    location,
+                    name: name.clone(),
+                    object: version.clone(),
+                    segments: name.segments().last().cloned().into_iter().collect(),
+                };
+                Box::new(std::iter::once(Ok(item)))
+            }
+            Place::Folder { target, name } => {
+                let mut scope = Scope::below(&target.path);
+                scope.versions = self.options.which != Which::Current;
+                let mut listed = list(&target.location, &scope);
+                let entries = std::iter::from_fn(move || self.handle.block_on(listed.next()));
+                Box::new(entries.filter_map(move |entry| match entry {
+                    Ok(entry) => self.item(target, *name, entry),
+                    Err(error) => Some(Err(error)),
+                }))
+            }
+        }
+    }
+
+    /// What to do about one entry of a listing; nothing when the observer was told already.
+    fn item(&self, target: &'a Target, name: Option<&[u8]>, entry: Entry) -> Option<Result<Item<'a>>> {
+        let location = &target.location;
+        let pair = match entry {
+            Entry::Pair(pair) => pair,
+            Entry::Folder(_) => return None,
+            Entry::Foreign(object) => return self.foreign(location, &object),
+        };
+        let Some(object) = self.options.which.of(&pair).cloned() else {
+            if pair.containers.is_empty() && !pair.incomplete {
+                self.skip(
+                    &location.show(&pair.name.container()),
+                    "has an envelope, but there is no container",
+                );
+            }
+            return None;
+        };
+        let below = pair.name.segments().get(target.path.len()..).unwrap_or_default();
+        let segments: Vec<Vec<u8>> =
+            name.map(<[u8]>::to_vec).into_iter().chain(below.iter().cloned()).collect();
+        if let Some(why) = self.options.filter.leaves_out(&segments, pair.name.is_folder()) {
+            self.skip(&object_name(location, &object), &why);
+            return None;
+        }
+        Some(Ok(Item { location, name: pair.name, object, segments }))
+    }
+
+    /// Something that has no name of ours. What is called like a container all the same is worth an error: the name may
+    /// be an attack.
+    fn foreign(&self, location: &Location, object: &Object) -> Option<Result<Item<'a>>> {
+        let last = object.key.rsplit('/').next().unwrap_or_default();
+        let shown = object_name(location, object);
+        if object.marker {
+            return None;
+        }
+        if is_container_name(last) || is_envelope_name(last) {
+            return Some(Err(Error::integrity("has a name that no file can have, and is not restored")
+                .about(shown.escape_debug().to_string())
+                .hint("somebody else put it there; sidekey never writes such names")));
+        }
+        self.skip(&shown, "is not a container");
+        None
+    }
+
+    fn skip(&self, path: &str, why: &str) {
+        self.observer.event(Event::Skipped { path: Path::new(path), why });
+    }
+
+    /// Symlinks, modes and times of folders; then the names of all files reach the disk.
+    fn finish(&self) {
+        self.tree.finish();
+        let folders = std::mem::take(&mut *self.folders.lock().unwrap_or_else(PoisonError::into_inner));
+        for folder in folders {
+            if let Err(error) = atomic::sync(&folder) {
+                self.observer.event(Event::Failed(&error));
+            }
+        }
+    }
+}
+
+fn object_name(location: &Location, object: &Object) -> String {
+    location.store().show(&object.key)
+}

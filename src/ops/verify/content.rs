@@ -1,0 +1,91 @@
+//! What is in a container: every byte read, or decrypted and authenticated.
+
+use std::io::Read as _;
+use std::sync::PoisonError;
+
+use super::{Outcome, Verifying};
+use crate::format::{FileType, Header, Metadata};
+use crate::location::read::{self, FRONT, Reader};
+use crate::name::ObjectName;
+use crate::open::Opener;
+use crate::ops::events::Watched;
+use crate::store::Object;
+use crate::{Error, Result};
+
+/// Up to this size one request fetches a container whole.
+const SMALL: u64 = 1 << 20;
+
+/// From this size on a container is decrypted by all threads, one such container at a time.
+const LARGE: u64 = 64 << 20;
+
+/// What became of it, and what else to know.
+type Told = (Outcome, Option<String>);
+
+impl Verifying<'_> {
+    /// Reads every byte. No store of this version holds a checksum that says what they should be.
+    pub(super) fn read(&self, object: &Object) -> Result<Told> {
+        let mut reader = Watched { inner: self.open(object)?, observer: self.observer };
+        let mut bytes = vec![0; 256 << 10];
+        let mut total = 0;
+        loop {
+            match reader.read(&mut bytes).map_err(|source| Error::io("cannot read", source))? {
+                0 => break,
+                len => total += len as u64,
+            }
+        }
+        self.count(|summary| summary.bytes += total);
+        match total == object.size {
+            true => Ok((
+                Outcome::Unchecked,
+                Some("was read whole; the store holds no checksum, so more needs the private key".into()),
+            )),
+            false => {
+                Err(Error::integrity(format!("gives {total} bytes where the store lists {}", object.size)))
+            }
+        }
+    }
+
+    /// Decrypts all of it, to nowhere or into a comparison.
+    pub(super) fn decrypt(&self, name: &ObjectName, object: &Object, header: &Header) -> Result<Told> {
+        let store = self.target.location.store();
+        let file_key = read::file_key(self.handle, store, &object.key, header, &self.options.identities)?;
+        let mut reader = self.open(object)?;
+        let opener = Opener::new(reader.header()?, &file_key)?;
+        let metadata = opener.metadata(&mut reader)?;
+        let mut note = metadata.as_ref().and_then(|metadata| name_differs(name, metadata));
+        if let Some(differs) = note.take_if(|_| self.options.strict) {
+            return Err(Error::integrity(differs)
+                .hint("somebody renamed, swapped or planted it; without --strict this is a warning"));
+        }
+        let mut comparison = self.local.as_ref().map(|local| local.compare(name, metadata.as_ref()));
+        let large = object.size >= LARGE;
+        let _alone = large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = if large { self.options.jobs } else { 1 };
+        let reader = Watched { inner: reader, observer: self.observer };
+        let opened = match &mut comparison {
+            Some(comparison) => opener.copy(reader, comparison, None, threads),
+            None => opener.copy(reader, std::io::sink(), None, threads),
+        }?;
+        self.count(|summary| summary.bytes += object.size);
+        match comparison.map(|comparison| comparison.finish(opened.plain_len)) {
+            None => Ok((Outcome::Ok, note)),
+            Some((outcome, compared)) => Ok((outcome, compared.or(note))),
+        }
+    }
+
+    fn open(&self, object: &Object) -> Result<Reader> {
+        let front = if object.size <= SMALL { object.size } else { FRONT };
+        let (store, version) = (self.target.location.shared_store(), Some(object.version.clone()));
+        Reader::open(self.handle.clone(), store, &object.key, version, front)
+    }
+}
+
+/// A pair that was given another name, swapped with another one or planted shows in its metadata.
+fn name_differs(name: &ObjectName, metadata: &Metadata) -> Option<String> {
+    let is_folder = metadata.file_type == FileType::Dir;
+    if is_folder != name.is_folder() {
+        return Some(format!("was encrypted as a {}, which its name is not", metadata.file_type));
+    }
+    let (inside, object) = (metadata.name.as_ref()?, name.segments().last()?);
+    (inside != object).then(|| format!("was encrypted under the name {}", String::from_utf8_lossy(inside)))
+}
