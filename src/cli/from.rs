@@ -31,7 +31,8 @@ impl From {
             None => Source::new(place.target.clone()),
             Some((above, name)) => {
                 let above = Place::open(above.as_os_str())?.target;
-                let path: Vec<&[u8]> = above.path.iter().map(Vec::as_slice).chain([name.as_bytes()]).collect();
+                let path: Vec<&[u8]> =
+                    above.path.iter().map(Vec::as_slice).chain([name.as_bytes()]).collect();
                 let object = Target::new(above.location, &path.join(&b'/')).ok();
                 Source { object, folder: place.target.clone(), name: Some(plain_folder(name.as_bytes())) }
             }
@@ -111,7 +112,8 @@ mod tests {
 
     #[test]
     fn times_are_utc() {
-        let seconds = |text: &str| parse_time(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let seconds =
+            |text: &str| parse_time(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(seconds("2001-09-09T01:46:40Z"), 1_000_000_000);
         assert_eq!(seconds("2001-09-09 01:46:40"), 1_000_000_000);
         for bad in ["", "yesterday", "2001-09-09T01:46:40+02:00", "1000000000"] {

@@ -85,7 +85,9 @@ const RESUME: &str = "run the same again with --overwrite if-different to go on 
 impl Args {
     pub(crate) fn run(mut self, report: &Report) -> Result<()> {
         let Some(destination) = self.paths.pop().filter(|_| !self.paths.is_empty()) else {
-            return Err(Error::usage("DEST is missing").hint("the last argument says where to put the others"));
+            return Err(
+                Error::usage("DEST is missing").hint("the last argument says where to put the others")
+            );
         };
         if destination == Path::new("-") {
             report.stdout_is_data();
@@ -178,7 +180,8 @@ impl Observer for Getting<'_> {
                 self.report.done(&Resumed { r#type: "resumed", output, bytes }, text);
             }
             Event::Lost { output, range } => {
-                let text = format!("bytes {} to {} are lost, and zeros stand there", range.start, range.end - 1);
+                let text =
+                    format!("bytes {} to {} are lost, and zeros stand there", range.start, range.end - 1);
                 let warning = Error::integrity(text).at(output);
                 let output = output.display().to_string();
                 let lost = Lost { r#type: "lost", output, start: range.start, end: range.end };

@@ -121,7 +121,8 @@ impl Observer for Removing<'_> {
                 self.report.each(&Gone::new("removed", object, removed), text);
             }
             Event::WouldRemove { object, removed } => {
-                let text = format!("{object}: would be {}", if removed.hidden { "hidden" } else { "removed" });
+                let text =
+                    format!("{object}: would be {}", if removed.hidden { "hidden" } else { "removed" });
                 self.report.result(&Gone::new("would-remove", object, removed), [text]);
             }
             event => self.watcher.event(event),
@@ -134,8 +135,17 @@ impl Removing<'_> {
     fn finish(self, summary: &RemoveSummary, dry_run: bool) {
         drop(self.watcher);
         let RemoveSummary { removed, hidden, versions, envelopes, kept, skipped, failed, .. } = *summary;
-        let totals =
-            Totals { r#type: "summary", dry_run, removed, hidden, versions, envelopes, kept, skipped, failed };
+        let totals = Totals {
+            r#type: "summary",
+            dry_run,
+            removed,
+            hidden,
+            versions,
+            envelopes,
+            kept,
+            skipped,
+            failed,
+        };
         let would = if dry_run { "would have " } else { "" };
         let mut text = format!("{would}removed {}", work::count(removed, "object"));
         if versions != removed {

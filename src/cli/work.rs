@@ -136,7 +136,8 @@ impl<'a> Watcher<'a> {
             failed: summary.failed,
             bytes: summary.bytes,
         };
-        let mut text = format!("{} {}, {} {}", self.done, count(summary.done, "file"), summary.bytes, self.bytes);
+        let mut text =
+            format!("{} {}, {} {}", self.done, count(summary.done, "file"), summary.bytes, self.bytes);
         for (count, what) in [(summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));

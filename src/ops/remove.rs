@@ -66,11 +66,7 @@ pub struct RemoveSummary {
 /// # Errors
 /// `NotFound` when nothing is at one of them; `Usage` for a folder without [`RemoveOptions::recursive`], and for a name
 /// of both an object and a folder; what the store says when it cannot be asked for its time. Nothing was removed then.
-pub fn remove(
-    sources: &[Source],
-    options: &RemoveOptions,
-    observer: &dyn Observer,
-) -> Result<RemoveSummary> {
+pub fn remove(sources: &[Source], options: &RemoveOptions, observer: &dyn Observer) -> Result<RemoveSummary> {
     let runtime = runtime::start()?;
     let handle = runtime.handle();
     let run = Removing { options, observer, counts: Counts::default() };
@@ -178,7 +174,12 @@ impl<'a> Removing<'a> {
     }
 
     /// What to do about one entry of a listing; nothing when the observer was told already.
-    fn item<'s>(&self, target: &'s Target, source: &Source, entry: Result<Entry>) -> Option<Result<Item<'s>>> {
+    fn item<'s>(
+        &self,
+        target: &'s Target,
+        source: &Source,
+        entry: Result<Entry>,
+    ) -> Option<Result<Item<'s>>> {
         let location = &target.location;
         let pair = match entry {
             Ok(Entry::Pair(pair)) => pair,
@@ -248,7 +249,8 @@ impl<'a> Removing<'a> {
             false => Event::Removed { object, removed },
         });
         for kept in removed.kept.iter().filter(|kept| kept.why == WhyKept::Failed) {
-            let message = format!("its envelope {} could not be deleted; sidekey clean tries again", kept.id.stored);
+            let message =
+                format!("its envelope {} could not be deleted; sidekey clean tries again", kept.id.stored);
             self.observer.event(Event::Warning { path: Path::new(object), message: &message });
         }
     }
