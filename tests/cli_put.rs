@@ -549,9 +549,14 @@ fn what_is_foreign_is_not_replaced() {
         ("d", "vault/d.enc: "),
     ] {
         place.write(name, "mine");
-        let run = place.sidekey(&format!("{PUT} {name} vault"));
-        assert_eq!(run.code, Some(1), "{run:?}");
-        assert!(run.stderr.starts_with(&format!("sidekey: {says}")), "{run:?}");
+        for option in ["--if-exists replace", "--if-exists skip", "--if-exists fail", "--dry-run"] {
+            // A folder has no bytes to look at: only the write meets it.
+            let (code, says) =
+                if (name, option) == ("d", "--dry-run") { (0, "would put") } else { (1, says) };
+            let run = place.sidekey(&format!("{PUT} {name} vault {option}"));
+            assert_eq!(run.code, Some(code), "{option}: {run:?}");
+            assert!(run.stderr.starts_with(&format!("sidekey: {says}")), "{option}: {run:?}");
+        }
     }
     assert_eq!(place.text("vault/x.enc"), "somebody else's");
     assert_eq!(std::fs::read_link(place.path("vault/l.enc")).unwrap(), Path::new("x.enc"));
@@ -745,4 +750,17 @@ fn hostile_names_cannot_write_to_the_terminal() {
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("\\u{1b}]0;x\\u{7}\\nb"), "{shown}");
     assert!(!shown.contains("\u{1b}]0"), "{shown}");
+}
+
+#[test]
+fn a_terminal_shows_files_bytes_and_rate_while_it_runs() {
+    let place = Place::with_keys();
+    place.mkdir("tree");
+    for number in 0..600 {
+        place.write(format!("tree/{number}"), "some text");
+    }
+    let (code, shown) = common::on_a_terminal(&place, &format!("$PROGRAM {PUT} tree vault/"), &[]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains(" files, ") && shown.contains("iB/s"), "{shown:?}");
+    assert!(shown.ends_with("sidekey: put 600 files, 5400 bytes read\n"), "{shown:?}");
 }

@@ -218,6 +218,7 @@ impl Observer for Putting<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Put { path, object, size, data_id } => {
+                self.watcher.file_done();
                 let path = path.display().to_string();
                 let text = format!("put {path} as {object}");
                 self.report

@@ -252,10 +252,10 @@ impl<'a> Putting<'a> {
             return Ok(true);
         }
         let location = &options.location;
-        let exists = match location.store().stat(&location.key(stored), None).await {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
+        let exists = match drive::exists(location, stored).await {
+            // Who may only write finds out by writing.
+            Err(error) if error.kind() == ErrorKind::Permission => false,
+            looked => looked?,
         };
         match options.if_exists {
             IfExists::Skip if exists => self.skip(path),
