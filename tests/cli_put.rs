@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::common::{
@@ -631,32 +632,22 @@ fn a_file_that_grows_while_it_is_read_is_not_stored() {
     place.sidekey(&format!("{PUT} log vault/")).good();
     let file = std::fs::OpenOptions::new().append(true).open(place.path("log")).unwrap();
     file.set_len(64 << 20).unwrap();
-    let mut writer = Killed(
-        place
-            .command("sh", &["-c", "while :; do printf x >> log; done"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
-    );
-    let started = Instant::now();
-    while file.metadata().unwrap().len() == 64 << 20 {
-        assert!(started.elapsed() < Duration::from_secs(30));
-    }
-    let run = place.sidekey(&format!("{PUT} log vault/"));
-    stop_group(&mut writer);
+    let stop = AtomicBool::new(false);
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let started = Instant::now();
+            while !stop.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
+                (&file).write_all(b"x").unwrap();
+            }
+        });
+        while file.metadata().unwrap().len() == 64 << 20 {}
+        let run = place.sidekey(&format!("{PUT} log vault/"));
+        stop.store(true, Ordering::Relaxed);
+        run
+    });
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stderr.starts_with("sidekey: log: cannot read: it holds more than its size says"), "{run:?}");
     old_ones_open(&place, &["log.enc"]);
-}
-
-/// `setsid` made it a group of its own; killing it alone would leave its shell.
-fn stop_group(child: &mut Killed) {
-    let children = format!("/proc/{0}/task/{0}/children", child.0.id());
-    for id in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {
-        Command::new("kill").args(["-KILL", &format!("-{id}")]).status().unwrap();
-        Command::new("kill").args(["-KILL", id]).stderr(Stdio::null()).status().unwrap();
-    }
-    let _ = child.0.kill();
 }
 
 /// `put` of a pipe that stays open, once `len` bytes went in.
