@@ -252,11 +252,7 @@ impl<'a> Putting<'a> {
             return Ok(true);
         }
         let location = &options.location;
-        let exists = match drive::exists(location, stored).await {
-            // Who may only write finds out by writing.
-            Err(error) if error.kind() == ErrorKind::Permission => false,
-            looked => looked?,
-        };
+        let exists = self.exists(stored).await? == Some(true);
         match options.if_exists {
             IfExists::Skip if exists => self.skip(path),
             IfExists::Fail if exists => return Err(exists_already(location, stored)),
@@ -376,12 +372,27 @@ impl<'a> Putting<'a> {
     ) -> Result<bool> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
         let request = PutRequest { stored, data_id, envelope, content, if_exists };
-        match drive::put(location, request).await? {
-            Stored::Stored(_) => return Ok(true),
-            Stored::Exists if if_exists == IfExists::Skip => self.skip(path),
-            Stored::Exists => return Err(exists_already(location, stored)),
+        if let Stored::Stored(_) = drive::put(location, request).await? {
+            return Ok(true);
         }
-        Ok(false)
+        match self.exists(stored).await? {
+            Some(false) => Err(Error::conflict("something that is no file has its name")
+                .about(location.show(stored))
+                .hint("move it away, or store under another name")),
+            _ if if_exists == IfExists::Skip => {
+                self.skip(path);
+                Ok(false)
+            }
+            _ => Err(exists_already(location, stored)),
+        }
+    }
+
+    /// Whether a container has the name, where that can be told: who may only write finds out by writing.
+    async fn exists(&self, stored: &str) -> Result<Option<bool>> {
+        match drive::exists(&self.options.location, stored).await {
+            Err(error) if error.kind() == ErrorKind::Permission => Ok(None),
+            looked => looked.map(Some),
+        }
     }
 
     fn told(&self, path: &Path, stored: &str, size: u64, data_id: DataId) {
