@@ -165,6 +165,20 @@ fn streams_of_every_length_come_back() {
         assert!(plain == bytes, "{len}");
         assert_eq!(metadata, Metadata::new(FileType::File));
     }
+    // One that is there, or only asked about, is not even read.
+    let store = MemoryStore::new(ALL);
+    let named = || PutOptions { target: Target::Named(vec![b"x".to_vec()]), ..options(&place, &store) };
+    for dry_run in [true, false] {
+        let done = put_stream(&b"1"[..], &PutOptions { dry_run, ..named() }, &Silent).unwrap();
+        assert_eq!((done.done, stored(&store).len()), (1, if dry_run { 0 } else { 2 }));
+    }
+    for (if_exists, dry_run) in [(IfExists::Skip, false), (IfExists::Skip, true), (IfExists::Replace, true)] {
+        let done = put_stream(Breaks(0), &PutOptions { if_exists, dry_run, ..named() }, &Silent).unwrap();
+        assert_eq!((done.bytes, stored(&store).len()), (0, 2));
+    }
+    let error =
+        put_stream(Breaks(0), &PutOptions { if_exists: IfExists::Fail, ..named() }, &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     let nameless = options(&place, &MemoryStore::new(ALL));
     assert_eq!(put_stream(io::empty(), &nameless, &Silent).unwrap_err().kind(), ErrorKind::Usage);
 }

@@ -27,25 +27,38 @@ use super::work::{self, Watcher};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
-  sidekey put -r backup.pub.pem ~/Documents ./vault/             vault/Documents/...
-  sidekey put -r backup.pub.pem ~/Documents/ ./vault/docs/       its contents below vault/docs/
-  sidekey put -r backup.pub.pem letter.odt ./vault/old.odt       one file under another name
-  sidekey put nas:photos/ photos/ --exclude '*.tmp' --if-exists skip
+  sidekey put -r backup.pub.pem ~/Documents ./vault/
+  sidekey put -r backup.pub.pem photos/ ./vault/photos --exclude '*.tmp' --if-exists skip
+  sidekey put letter.odt nas:letters/
   pg_dump shop | sidekey put -r backup.pub.pem - ./vault/shop.sql
 
-A location is a folder, or NAME:PATH for a configured remote, whose pinned recipients are used without -r.
-Patterns see names as they are below LOCATION, such as photos/2026/a.jpg. One with a slash at its start
-or within is matched from there, any other against last names. The last pattern that matches decides; what
-is below a folder that is left out stays out.")]
+where things go, when vault is a folder:
+  put DIR vault          vault/DIR/...
+  put DIR/ vault         vault/...
+  put DIR/ vault/new     vault/new/...
+  put a vault            vault/a
+  put a vault/b          vault/b
+  put a vault/new/       vault/new/a
+  put a b vault/new      vault/new/a, vault/new/b
+
+A location is a folder, or NAME:PATH for a configured remote, whose recipients are used without -r.
+
+Patterns see names as they are below LOCATION, such as photos/2026/a.jpg. One with a slash at its
+start or within is matched from there, any other against last names. The last pattern that matches
+decides; what is below a folder that is left out stays out. A folder that is called .sidekey is
+always left out, with a warning.")]
 pub(crate) struct Args {
-    /// files and folders, then where to put them; - is standard input
-    #[arg(value_name = "PATH... LOCATION", required = true)]
+    /// files and folders; - is standard input
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
+    /// where to put them
+    #[arg(value_name = "LOCATION")]
+    location: PathBuf,
     /// a public key that the results are encrypted for (repeatable)
     #[arg(short, long, value_name = "FILE")]
     recipient: Vec<PathBuf>,
     /// what to do where the location has the name already; by default replace
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "WHAT")]
     if_exists: Option<IfExistsName>,
     /// only tell what would be put, and what left out and why
     #[arg(long)]
@@ -91,19 +104,14 @@ enum Digest {
 }
 
 impl Args {
-    pub(crate) fn run(mut self, report: &Report) -> Result<()> {
-        let Some(location) = self.paths.pop().filter(|_| !self.paths.is_empty()) else {
-            return Err(
-                Error::usage("LOCATION is missing").hint("the last argument says where to put the others")
-            );
-        };
+    pub(crate) fn run(self, report: &Report) -> Result<()> {
         let stdin = work::is_stdin(&self.paths)?;
-        if location == Path::new("-") {
+        if self.location == Path::new("-") {
             return Err(Error::usage("- is no location").hint("write ./- for a folder of that name"));
         }
         let place = match self.dry_run {
-            true => Place::open(location.as_os_str())?,
-            false => Place::open_to_write(location.as_os_str())?,
+            true => Place::open(self.location.as_os_str())?,
+            false => Place::open_to_write(self.location.as_os_str())?,
         };
         let except = place.folder.as_ref().map(|folder| folder.join(place.target.stored_prefix()));
         let options = PutOptions {
@@ -210,6 +218,7 @@ impl Observer for Putting<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Put { path, object, size, data_id } => {
+                self.watcher.file_done();
                 let path = path.display().to_string();
                 let text = format!("put {path} as {object}");
                 self.report

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -196,13 +197,13 @@ impl Report {
         self.state().warnings
     }
 
-    /// Shows progress on a terminal, in bytes; `total` when it is known.
+    /// Shows progress on a terminal, in files and bytes; `total` when it is known.
     pub(crate) fn progress(&self, total: Option<u64>) -> Progress {
         let bar = self.bar.clone();
         if !self.settings.quiet && !self.settings.json && io::stderr().is_terminal() {
             let template = match total {
-                Some(_) => "{wide_bar} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
-                None => "{spinner} {bytes}, {binary_bytes_per_sec}",
+                Some(_) => "{wide_bar} {msg}{bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
+                None => "{spinner} {msg}{bytes}, {binary_bytes_per_sec}",
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
@@ -214,7 +215,7 @@ impl Report {
             }
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        Progress(bar)
+        Progress { bar, files: AtomicU64::new(0) }
     }
 
     /// The exit code of all that was reported.
@@ -268,19 +269,30 @@ impl Report {
     }
 }
 
-/// Progress in bytes; gone from the terminal when dropped.
-pub(crate) struct Progress(ProgressBar);
+/// Progress in files and bytes; gone from the terminal when dropped.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    files: AtomicU64,
+}
 
 impl Progress {
     /// `bytes` more are done.
     pub(crate) fn add(&self, bytes: u64) {
-        self.0.inc(bytes);
+        self.bar.inc(bytes);
+    }
+
+    /// One more file is done.
+    pub(crate) fn file(&self) {
+        if !self.bar.is_hidden() {
+            let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
+            self.bar.set_message(if files == 1 { "1 file, ".into() } else { format!("{files} files, ") });
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -126,6 +126,11 @@ impl<'a> Watcher<'a> {
         Self { bytes: "bytes", ..Self::new(report, None, would) }
     }
 
+    /// One more file is done, whoever tells of it.
+    pub(crate) fn file_done(&self) {
+        self.progress.file();
+    }
+
     /// Ends with one line for people, or one JSON object.
     pub(crate) fn finish(self, summary: &Summary) {
         drop(self.progress);
@@ -158,6 +163,7 @@ impl Observer for Watcher<'_> {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
             Event::Done { input, output } => {
+                self.progress.file();
                 let (input, output) = (input.display().to_string(), output.display().to_string());
                 let text = format!("{} {input} to {output}", self.done);
                 self.report.each(&Done { r#type: self.done, input, output }, text);

@@ -5,6 +5,7 @@
 //! file at a time: memory is bounded whatever there is to put.
 
 mod choose;
+mod options;
 mod parts;
 
 use std::fs::Metadata as FileMetadata;
@@ -14,27 +15,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+pub use self::options::{PutOptions, Target};
+
 use self::choose::{Chooser, Names, check_length};
 use self::parts::{PartWriter, Parts};
-use crate::crypto::rsa::PublicKey;
-use crate::format::section::DigestKind;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
-use crate::name::{ObjectName, stored_folder};
-use crate::ops::atomic::same_file;
+use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
-use crate::ops::filter::Filter;
 use crate::ops::runtime;
 use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Found, Walk};
-use crate::random::{OsRandom, Pooled};
+use crate::random::{OsRandom, Pooled, Random};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::FileKey;
 use crate::wrap::wrap;
@@ -51,48 +49,6 @@ const REFUSALS: u32 = 64;
 
 /// How many pairs one thread keeps on their way.
 const IN_FLIGHT: usize = 32;
-
-/// Which names the results get, as plain segments below the location.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The source's names, below this folder.
-    Below(Vec<Vec<u8>>),
-    /// This name, for the one source that there is.
-    Named(Vec<Vec<u8>>),
-}
-
-/// How to put.
-#[derive(Debug)]
-pub struct PutOptions {
-    /// Where to.
-    pub location: Location,
-    /// Under which names.
-    pub target: Target,
-    /// The folder of this machine that the results go to, if it is one: nothing of it is put into itself.
-    pub except: Option<PathBuf>,
-    /// Who can open the results.
-    pub recipients: Vec<PublicKey>,
-    /// What to do where something has the name already.
-    pub if_exists: IfExists,
-    /// What to take.
-    pub filter: Filter,
-    /// Whether to leave out folders that are marked as caches (`CACHEDIR.TAG`).
-    pub exclude_caches: bool,
-    /// Whether to stay on the file system of each source.
-    pub one_file_system: bool,
-    /// Whether symlinks are followed instead of kept.
-    pub follow: bool,
-    /// Whether every folder gets a container of its own, not only empty ones.
-    pub folder_metadata: bool,
-    /// Which digest of the plaintext is kept.
-    pub digest: DigestKind,
-    /// How many threads work.
-    pub jobs: usize,
-    /// Whether only to tell what would be put.
-    pub dry_run: bool,
-    /// The time that envelopes say they were created.
-    pub now: SystemTime,
-}
 
 /// Puts every file at and below `inputs` into a location. One that fails does not stop the others, unless the store
 /// refuses for good; the observer is told of each.
@@ -159,8 +115,12 @@ pub fn put_stream(
     let runtime = runtime::start()?;
     let handle = runtime.handle();
     let run = handle.block_on(Putting::new(&[], options, &counting))?;
-    let (stored, new) = (ObjectName::file(segments)?.container(), NewPair::generate(options)?);
+    let (path, stored) = (Path::new("-"), ObjectName::file(segments)?.container());
     check_length(&stored)?;
+    if !handle.block_on(run.wanted(path, None, &stored))? {
+        return Ok(counting.summary());
+    }
+    let new = NewPair::generate(options, &OsRandom)?;
     let (file_key, data_id, seal_options) = (new.file_key, new.data_id, run.seal_options(None));
     let source = Watched { inner: source, observer: run.observer };
     let seal_all = move |out: &mut PartWriter| {
@@ -169,45 +129,9 @@ pub fn put_stream(
         sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
     };
     std::thread::scope(|scope| {
-        handle.block_on(run.parts(scope, Path::new("-"), &stored, data_id, new.envelope, None, seal_all))
+        handle.block_on(run.parts(scope, path, &stored, data_id, new.envelope, None, seal_all))
     })?;
     Ok(counting.summary())
-}
-
-impl PutOptions {
-    fn check(&self, inputs: &[PathBuf]) -> Result<()> {
-        if self.recipients.is_empty() {
-            return Err(Error::usage("no recipient: nobody could open this")
-                .hint("name a public key with --recipient"));
-        }
-        match self.target {
-            Target::Below(_) => {
-                self.refuse_itself(inputs)?;
-                walk::refuse_same_names(inputs)
-            }
-            Target::Named(_) if inputs.len() > 1 => {
-                Err(Error::usage("one name is not enough for many files"))
-            }
-            Target::Named(_) => Ok(()),
-        }
-    }
-}
-
-impl PutOptions {
-    /// Refuses a folder whose results would be put among its own files, to be found and put again.
-    fn refuse_itself(&self, inputs: &[PathBuf]) -> Result<()> {
-        let Some(folder) = &self.except else { return Ok(()) };
-        for input in inputs.iter().filter(|input| input.is_dir()) {
-            let segments = walk::root_segments(input);
-            let result = segments.iter().fold(folder.clone(), |path, name| path.join(stored_folder(name)));
-            if same_file(&result, input)? {
-                return Err(Error::usage("would be put into itself")
-                    .at(input)
-                    .hint("choose a location that is another folder"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// One run.
@@ -274,7 +198,8 @@ impl<'a> Putting<'a> {
             return Err(Error::input(format!("is {}; skipped", walk::special(kind))).at(&found.path));
         }
         let named = self.name(found)?;
-        if !self.wanted(found, &named.stored).await? {
+        let size = kind.is_file().then_some(found.metadata.len());
+        if !self.wanted(&found.path, size, &named.stored).await? {
             return Ok(());
         }
         if kind.is_file() {
@@ -321,23 +246,18 @@ impl<'a> Putting<'a> {
 
     /// Whether there is anything to do for this name: not where something has it that is to stay, nor in a dry run, which
     /// only tells.
-    async fn wanted(&self, found: &Found, stored: &str) -> Result<bool> {
+    async fn wanted(&self, path: &Path, size: Option<u64>, stored: &str) -> Result<bool> {
         let Self { options, observer, .. } = self;
         if options.if_exists == IfExists::Replace && !options.dry_run {
             return Ok(true);
         }
         let location = &options.location;
-        let exists = match location.store().stat(&location.key(stored), None).await {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
+        let exists = self.exists(stored).await? == Some(true);
         match options.if_exists {
-            IfExists::Skip if exists => self.skip(&found.path),
+            IfExists::Skip if exists => self.skip(path),
             IfExists::Fail if exists => return Err(exists_already(location, stored)),
             _ if options.dry_run => {
-                let size = found.metadata.is_file().then_some(found.metadata.len());
-                let (path, object) = (found.path.as_path(), location.show(stored));
+                let object = location.show(stored);
                 observer.event(Event::WouldPut { path, object: &object, size, replaces: exists });
             }
             _ => return Ok(true),
@@ -375,7 +295,7 @@ impl<'a> Putting<'a> {
         let (path, observer) = (found.path.clone(), self.observer);
         let options = self.seal_options(Some(size));
         let len = sealed_len(size, Some(&metadata), &options)?;
-        let new = NewPair::generate(self.options)?;
+        let new = NewPair::generate(self.options, &OsRandom)?;
         let (file_key, data_id) = (new.file_key, new.data_id);
         let seal_all = move |out: &mut PartWriter| {
             let source = Watched { inner: Exactly { inner: &file, left: size }, observer };
@@ -400,9 +320,10 @@ impl<'a> Putting<'a> {
         size: u64,
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let new = NewPair::generate(self.options)?;
+        let random = Pooled::new(&OsRandom);
+        let new = NewPair::generate(self.options, &random)?;
         let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
-        let (options, random) = (self.seal_options(Some(size)), Pooled::new(&OsRandom));
+        let options = self.seal_options(Some(size));
         seal(&new.file_key, new.data_id, Some(metadata), source, &mut container, &random, &options)
             .map_err(|error| error.at(path))?;
         unchanged()?;
@@ -451,12 +372,27 @@ impl<'a> Putting<'a> {
     ) -> Result<bool> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
         let request = PutRequest { stored, data_id, envelope, content, if_exists };
-        match drive::put(location, request).await? {
-            Stored::Stored(_) => return Ok(true),
-            Stored::Exists if if_exists == IfExists::Skip => self.skip(path),
-            Stored::Exists => return Err(exists_already(location, stored)),
+        if let Stored::Stored(_) = drive::put(location, request).await? {
+            return Ok(true);
         }
-        Ok(false)
+        match self.exists(stored).await? {
+            Some(false) => Err(Error::conflict("something that is no file has its name")
+                .about(location.show(stored))
+                .hint("move it away, or store under another name")),
+            _ if if_exists == IfExists::Skip => {
+                self.skip(path);
+                Ok(false)
+            }
+            _ => Err(exists_already(location, stored)),
+        }
+    }
+
+    /// Whether a container has the name, where that can be told: who may only write finds out by writing.
+    async fn exists(&self, stored: &str) -> Result<Option<bool>> {
+        match drive::exists(&self.options.location, stored).await {
+            Err(error) if error.kind() == ErrorKind::Permission => Ok(None),
+            looked => looked.map(Some),
+        }
     }
 
     fn told(&self, path: &Path, stored: &str, size: u64, data_id: DataId) {
@@ -486,10 +422,9 @@ struct NewPair {
 }
 
 impl NewPair {
-    fn generate(options: &PutOptions) -> Result<Self> {
-        let random = Pooled::new(&OsRandom);
-        let data_id = DataId::generate(&random)?;
-        let file_key = FileKey::generate(&random)?;
+    fn generate(options: &PutOptions, random: &dyn Random) -> Result<Self> {
+        let data_id = DataId::generate(random)?;
+        let file_key = FileKey::generate(random)?;
         let envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?.to_text()?;
         Ok(Self { data_id, file_key, envelope: envelope.into() })
     }

@@ -110,6 +110,21 @@ pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored>
     }
 }
 
+/// Whether a container has this stored name.
+///
+/// # Errors
+/// `Conflict` when something has it that is none; what reading its first bytes fails with.
+pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
+    match fetch::start(location.store(), &location.key(stored), None, fetch::TELLING).await {
+        Ok((_, start)) if fetch::is_container(&start) => Ok(true),
+        Ok(_) => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
+            .about(location.show(stored))
+            .hint("move it away, or store under another name")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the steps of a put need to know of each other.
 struct Putting<'l, 'r> {
     location: &'l Location,
@@ -155,17 +170,14 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     async fn look(&mut self) -> Result<Reply> {
-        match fetch::start(self.store, &self.container, None, fetch::TELLING).await {
-            Ok((_, start)) if fetch::is_container(&start) => Ok(Reply::Exists),
-            Ok(_) => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
-                .about(self.store.show(&self.container))
-                .hint("move it away, or store under another name")),
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound => Ok(Reply::Absent),
-                // Who may only write cannot look; then nothing may be lost by writing.
-                ErrorKind::Permission if self.may_write_unseen() => Ok(Reply::Absent),
-                _ => Err(error),
-            },
+        match exists(self.location, self.request.stored).await {
+            Ok(true) => Ok(Reply::Exists),
+            Ok(false) => Ok(Reply::Absent),
+            // Who may only write cannot look; then nothing may be lost by writing.
+            Err(error) if error.kind() == ErrorKind::Permission && self.may_write_unseen() => {
+                Ok(Reply::Absent)
+            }
+            Err(error) => Err(error),
         }
     }
 

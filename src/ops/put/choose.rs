@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{PutOptions, Target};
+use super::PutOptions;
 use crate::location::RESERVED;
 use crate::ops::events::{Event, Observer};
 use crate::ops::walk::{Found, root_segments};
@@ -41,6 +41,12 @@ impl<'a> Chooser<'a> {
 
     /// Everything is asked about in the order of the walk.
     pub(super) fn leaves_out(&self, found: &Found) -> bool {
+        if is_reserved(found) {
+            // Whoever backs up a whole location may believe that it is in there.
+            let message = "is the folder that sidekey keeps for itself in every location; it was left out";
+            self.observer.event(Event::Warning { path: &found.path, message });
+            return true;
+        }
         let Some(why) = self.why(found) else { return false };
         self.observer.event(Event::Skipped { path: &found.path, why: &why });
         true
@@ -50,9 +56,6 @@ impl<'a> Chooser<'a> {
         let (metadata, options) = (&found.metadata, self.options);
         if found.named {
             self.device.store(metadata.dev(), Ordering::Relaxed);
-        }
-        if self.is_reserved(found) {
-            return Some(format!("{RESERVED} is sidekey's own folder of a location"));
         }
         if metadata.is_file() && is_part(&found.path) {
             return Some("is a file that sidekey get has not finished".into());
@@ -68,14 +71,12 @@ impl<'a> Chooser<'a> {
         }
         None
     }
+}
 
-    /// Whether it would be stored in the folder of the location that is sidekey's own.
-    fn is_reserved(&self, found: &Found) -> bool {
-        let Target::Below(base) = &self.options.target else { return false };
-        let mut segments = base.iter().chain(&found.segments);
-        let first = segments.next().is_some_and(|first| first == RESERVED.as_bytes());
-        first && (found.metadata.is_dir() || segments.next().is_some())
-    }
+/// Whether it is called like the folder of a location that is sidekey's own. That is left out wherever it stands: any
+/// folder of a local location can be named as a location itself.
+fn is_reserved(found: &Found) -> bool {
+    found.metadata.is_dir() && found.segments.last().is_some_and(|name| name == RESERVED.as_bytes())
 }
 
 /// Whether it has a name that unfinished files of `get` have: `.NAME.sidekey-part`.

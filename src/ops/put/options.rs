@@ -1,0 +1,90 @@
+//! What `put` is asked to do.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::crypto::rsa::PublicKey;
+use crate::format::section::DigestKind;
+use crate::location::Location;
+use crate::location::drive::IfExists;
+use crate::name::stored_folder;
+use crate::ops::atomic::same_file;
+use crate::ops::filter::Filter;
+use crate::ops::walk;
+use crate::{Error, Result};
+
+/// Which names the results get, as plain segments below the location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The source's names, below this folder.
+    Below(Vec<Vec<u8>>),
+    /// This name, for the one source that there is.
+    Named(Vec<Vec<u8>>),
+}
+
+/// How to put.
+#[derive(Debug)]
+pub struct PutOptions {
+    /// Where to.
+    pub location: Location,
+    /// Under which names.
+    pub target: Target,
+    /// The folder of this machine that the results go to, if it is one: nothing of it is put into itself.
+    pub except: Option<PathBuf>,
+    /// Who can open the results.
+    pub recipients: Vec<PublicKey>,
+    /// What to do where something has the name already.
+    pub if_exists: IfExists,
+    /// What to take.
+    pub filter: Filter,
+    /// Whether to leave out folders that are marked as caches (`CACHEDIR.TAG`).
+    pub exclude_caches: bool,
+    /// Whether to stay on the file system of each source.
+    pub one_file_system: bool,
+    /// Whether symlinks are followed instead of kept.
+    pub follow: bool,
+    /// Whether every folder gets a container of its own, not only empty ones.
+    pub folder_metadata: bool,
+    /// Which digest of the plaintext is kept.
+    pub digest: DigestKind,
+    /// How many threads work.
+    pub jobs: usize,
+    /// Whether only to tell what would be put.
+    pub dry_run: bool,
+    /// The time that envelopes say they were created.
+    pub now: SystemTime,
+}
+
+impl PutOptions {
+    pub(super) fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+        if self.recipients.is_empty() {
+            return Err(Error::usage("no recipient: nobody could open this")
+                .hint("name a public key with --recipient"));
+        }
+        match self.target {
+            Target::Below(_) => {
+                self.refuse_itself(inputs)?;
+                walk::refuse_same_names(inputs)
+            }
+            Target::Named(_) if inputs.len() > 1 => {
+                Err(Error::usage("one name is not enough for many files"))
+            }
+            Target::Named(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a folder whose results would be put among its own files, to be found and put again.
+    fn refuse_itself(&self, inputs: &[PathBuf]) -> Result<()> {
+        let Some(folder) = &self.except else { return Ok(()) };
+        for input in inputs.iter().filter(|input| input.is_dir()) {
+            let segments = walk::root_segments(input);
+            let result = segments.iter().fold(folder.clone(), |path, name| path.join(stored_folder(name)));
+            if same_file(&result, input)? {
+                return Err(Error::usage("would be put into itself")
+                    .at(input)
+                    .hint("choose a location that is another folder"));
+            }
+        }
+        Ok(())
+    }
+}
