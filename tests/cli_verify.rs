@@ -135,7 +135,8 @@ fn json_has_a_line_an_object_and_a_summary() {
 #[test]
 fn each_damage_has_its_result() {
     type Do = fn(&Place);
-    let cases: [(&str, Do, (&[&str], i32), (&[&str], i32)); 12] = [
+    type Found = (&'static [&'static str], i32);
+    let cases: [(&str, Do, Found, Found); 12] = [
         (
             "a changed byte of data",
             |place| damage(place, "vault/y.enc", 70_000),
