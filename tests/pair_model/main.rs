@@ -3,5 +3,6 @@
 mod explore;
 mod folder;
 mod located;
+mod random;
 
 mod world;
