@@ -11,7 +11,6 @@ pub mod filter;
 pub mod get;
 pub mod inspect;
 mod look;
-mod lookup;
 pub mod ls;
 pub mod pair_files;
 mod parallel;

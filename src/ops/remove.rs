@@ -17,11 +17,11 @@ use crate::location::listing::{Entry, PairEntry, Scope, list};
 use crate::name::{is_container_name, is_envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::filter::Filter;
-use crate::ops::lookup::{Lookup, Place, Which};
+use crate::ops::place::{Lookup, Place, Which};
 use crate::ops::{parallel, runtime};
 use crate::{Error, ErrorKind, Result};
 
-pub use crate::ops::lookup::Source;
+pub use crate::ops::place::Source;
 
 /// How to remove.
 #[derive(Debug)]
