@@ -8,7 +8,6 @@ use std::sync::Arc;
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
-use sidekey::name::stored_folder;
 use sidekey::store::local::LocalStore;
 use sidekey::{Error, ErrorKind, KeyId, Result};
 
@@ -71,16 +70,6 @@ impl Place {
                 Ok(Self { target, folder: Some(root), remote: Some(remote) })
             }
         }
-    }
-
-    /// The folder of this machine in which what is put there comes to stand, if it is on this machine.
-    pub(crate) fn on_disk(&self) -> Option<PathBuf> {
-        let root = self.folder.as_ref()?;
-        let path = match self.target.folder {
-            true => &self.target.path[..],
-            false => self.target.path.split_last().map_or(&[][..], |(_, folders)| folders),
-        };
-        Some(path.iter().map(|folder| stored_folder(folder)).fold(root.clone(), |path, name| path.join(name)))
     }
 
     /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
