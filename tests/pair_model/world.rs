@@ -395,8 +395,7 @@ impl World {
                 let written = match step {
                     Step::CreateEnvelope => {
                         put.began = self.ticks;
-                        let written = self.write(&name, put.text.body(), &OnlyIf::Absent, luck, rules);
-                        written
+                        self.write(&name, put.text.body(), &OnlyIf::Absent, luck, rules)
                     }
                     Step::WriteContainer { replace: true } => {
                         self.write(CONTAINER, body, &OnlyIf::Always, luck, rules)
