@@ -539,7 +539,7 @@ fn check_stopped(kind: Kind, operation: Operation, held: &Held, done: Option<&Re
             }
         }
         Operation::Rm | Operation::RmVersions => {
-            assert!([Some("old"), None].contains(&x), "{context}: {x:?}")
+            assert!([Some("old"), None].contains(&x), "{context}: {x:?}");
         }
         Operation::Rewrap | Operation::Clean => assert_eq!(x, Some("old"), "{context}"),
     }

@@ -1,13 +1,19 @@
 //! The rules by which a container and its envelope are stored together, as step machines without I/O.
 //!
-//! A machine asks for one step at a time ([`Put::step`], [`Rewrap::step`]) and is told how it went. Whoever performs
-//! the steps (`ops::pair_files` for a folder of this machine; stores) decides nothing. The machines hold no secrets and
-//! no bytes, are `Clone + Hash`, and so can be explored state by state.
+//! A machine asks for one step at a time (`step`) and is told how it went (`reply`). Whoever performs the steps
+//! (`ops::pair_files` for a folder of this machine, [`crate::location::drive`] for a location) decides nothing. The
+//! machines hold no secrets and no bytes, are `Clone + Hash`, and so can be explored state by state.
 //!
 //! The rules (docs/design.md, "Storing a pair"):
-//! - the envelope is confirmed before the container gets its name, so that no container is ever without a key;
+//! - the envelope is confirmed before the container gets its name, so that no container is ever without a key
+//!   ([`Put`], [`LocatedPut`]);
 //! - an upload never overwrites or deletes an envelope that another container may need;
-//! - a rewrap writes, reads back byte for byte, only then deletes the versions that it read, and lists again.
+//! - a rewrap writes, reads back byte for byte, only then deletes the versions that it read, and lists again
+//!   ([`Rewrap`], [`Relocate`]);
+//! - a removal hides, or deletes the container first; its envelope goes when a listing shows that nothing needs it, and
+//!   nothing can still come that does ([`Remove`]);
+//! - cleaning takes an envelope that is old and that no container needs, when every one of them was read; what is
+//!   unknown is never absent ([`Clean`]).
 
 use std::time::Duration;
 
