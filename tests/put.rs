@@ -264,7 +264,7 @@ fn a_file_that_changes_while_it_is_read_is_not_stored() {
             let was = stored(&store);
 
             let meddler = Meddler { told: Told::default(), file: &file, done: Mutex::new(false), how };
-            let summary = put(&[file.clone()], &options(&place, &store), &meddler).unwrap();
+            let summary = put(std::slice::from_ref(&file), &options(&place, &store), &meddler).unwrap();
             assert_eq!((summary.done, summary.failed), (0, 1));
             let lines = meddler.told.lines(&place);
             assert!(lines[0].starts_with("failed tree/a: ") && lines[0].contains(says), "{lines:?}");
