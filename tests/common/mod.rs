@@ -386,7 +386,7 @@ pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)])
 }
 
 /// Without anybody's passphrases and settings; the configuration is that of the place.
-fn alone(command: &mut Command, root: &Path) {
+pub(crate) fn alone(command: &mut Command, root: &Path) {
     for name in ["PASSPHRASE", "NEW_PASSPHRASE", "CONFIG", "JOBS", "IF_EXISTS"] {
         command.env_remove(format!("SIDEKEY_{name}"));
     }
