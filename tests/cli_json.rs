@@ -43,6 +43,7 @@ fn every_object_has_the_fields_that_the_document_names() {
     place.write("in/a", "a");
     place.write("in/sub/b", "b");
     place.write("recipe.key.enc", fixture_bytes("pkcs8.pem"));
+    place.mkdir("foreign");
     place.write("foreign/readme", "not ours");
     place.write("config.toml", "");
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
