@@ -50,7 +50,9 @@ fn every_object_has_the_fields_that_the_document_names() {
     let mut run = |line: &str| {
         let command = line.split_whitespace().next().unwrap().to_owned();
         let ended = place.sidekey(&format!("--json --config config.toml {line}"));
-        let lines = objects(&ended.stdout).into_iter().chain(objects(&ended.stderr));
+        // What `cat` prints on standard output is the file.
+        let results = if command == "cat" { vec![] } else { objects(&ended.stdout) };
+        let lines = results.into_iter().chain(objects(&ended.stderr));
         let mut count = 0;
         for object in lines {
             count += 1;
