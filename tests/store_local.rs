@@ -501,6 +501,9 @@ fn count(store: &LocalStore, times: usize) {
 /// On a disk, and in memory, where more writes come within one tick of the clock.
 #[test]
 fn no_update_is_lost_between_threads_stores_and_processes() {
+    if let Some(root) = as_child() {
+        return counts_in_another_process(&root);
+    }
     let shared = Path::new("/dev/shm");
     let memory = shared.is_dir().then(|| tempfile::tempdir_in(shared).unwrap());
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -508,7 +511,7 @@ fn no_update_is_lost_between_threads_stores_and_processes() {
         let Some(root) = root else { continue };
         let stores = [LocalStore::open(root).unwrap(), LocalStore::open(root).unwrap()];
         put(&stores[0], "d/counter", "000000");
-        let mut other = child("counts_in_another_process", root);
+        let mut other = child("no_update_is_lost_between_threads_stores_and_processes", root);
         let mut other = other.env("TIMES", times.to_string()).spawn().unwrap();
         thread::scope(|scope| {
             for store in [&stores[0], &stores[0], &stores[1]] {
@@ -521,11 +524,9 @@ fn no_update_is_lost_between_threads_stores_and_processes() {
     }
 }
 
-#[test]
-#[ignore = "part of no_update_is_lost_between_threads_stores_and_processes"]
-fn counts_in_another_process() {
-    let Some(root) = std::env::var_os("ROOT") else { return };
-    count(&LocalStore::open(Path::new(&root)).unwrap(), std::env::var("TIMES").unwrap().parse().unwrap());
+/// The part of [`no_update_is_lost_between_threads_stores_and_processes`] that runs in a process of its own.
+fn counts_in_another_process(root: &Path) {
+    count(&LocalStore::open(root).unwrap(), std::env::var("TIMES").unwrap().parse().unwrap());
 }
 
 #[test]
@@ -587,18 +588,26 @@ fn large_files_are_copied_in_parts() {
     assert_eq!(tree(root), ["a", "a/y", "x"]);
 }
 
-/// This binary again, for one ignored test that is a part of another one.
+/// Where this process is to work as the part of a test that needs one of its own.
+fn as_child() -> Option<PathBuf> {
+    std::env::var_os("ROOT").map(PathBuf::from)
+}
+
+/// This binary again, for the part of this test that runs in a process of its own.
 fn child(test: &str, root: &Path) -> Command {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--ignored", "--nocapture"]).env("ROOT", root);
+    child.args(["--exact", test, "--nocapture"]).env("ROOT", root);
     child
 }
 
 #[test]
 fn what_a_killed_process_leaves_is_unfinished_and_no_object() {
+    if let Some(root) = as_child() {
+        return dies_while_it_uploads(&root);
+    }
     let Place { store, root, .. } = &Place::new();
     put(store, "d/x", "old");
-    let ended = child("dies_while_it_uploads", root).output().unwrap();
+    let ended = child("what_a_killed_process_leaves_is_unfinished_and_no_object", root).output().unwrap();
     assert!(!ended.status.success(), "{ended:?}");
     assert_eq!(all(store), ["d/x"]);
     assert_eq!(read(store, "d/x").unwrap().0, "old");
@@ -619,11 +628,9 @@ fn what_a_killed_process_leaves_is_unfinished_and_no_object() {
     assert_eq!(tree(root), ["d", "d/x"]);
 }
 
-#[test]
-#[ignore = "part of what_a_killed_process_leaves_is_unfinished_and_no_object"]
-fn dies_while_it_uploads() {
-    let Some(root) = std::env::var_os("ROOT") else { return };
-    let store = LocalStore::open(Path::new(&root)).unwrap();
+/// The part of [`what_a_killed_process_leaves_is_unfinished_and_no_object`] that runs in a process of its own.
+fn dies_while_it_uploads(root: &Path) {
+    let store = LocalStore::open(root).unwrap();
     let upload = begin(&store, "d/x");
     block_on(upload.part(1, "new".into())).unwrap();
     std::process::abort();
@@ -631,20 +638,21 @@ fn dies_while_it_uploads() {
 
 #[test]
 fn a_signal_leaves_nothing() {
+    if let Some(root) = as_child() {
+        return is_interrupted_while_it_uploads(&root);
+    }
     let Place { store, root, .. } = &Place::new();
     put(store, "d/x", "old");
-    let ended = child("is_interrupted_while_it_uploads", root).output().unwrap();
+    let ended = child("a_signal_leaves_nothing", root).output().unwrap();
     assert!(!ended.status.success(), "{ended:?}");
     assert!(String::from_utf8_lossy(&ended.stdout).contains("Interrupted Interrupted"), "{ended:?}");
     assert_eq!(tree(root), ["d", "d/x"]);
     assert_eq!(read(store, "d/x").unwrap().0, "old");
 }
 
-#[test]
-#[ignore = "part of a_signal_leaves_nothing"]
-fn is_interrupted_while_it_uploads() {
-    let Some(root) = std::env::var_os("ROOT") else { return };
-    let store = LocalStore::open(Path::new(&root)).unwrap();
+/// The part of [`a_signal_leaves_nothing`] that runs in a process of its own.
+fn is_interrupted_while_it_uploads(root: &Path) {
+    let store = LocalStore::open(root).unwrap();
     let upload = begin(&store, "d/x");
     block_on(upload.part(1, "new".into())).unwrap();
     sidekey::ops::atomic::remove_all_temporary();
@@ -654,9 +662,9 @@ fn is_interrupted_while_it_uploads() {
     std::process::abort();
 }
 
-/// Runs the ignored test where `mount` was done before, in a name space of its own: as root, or as one's own root.
+/// Runs the part of a test where `mount` was done before, in a name space of its own: as root, or as one's own root.
 fn mounted(test: &str, root: &Path, mount: &str) -> Output {
-    let script = format!("{mount} || exit 99\nexec \"$0\" --exact {test} --ignored --nocapture");
+    let script = format!("{mount} || exit 99\nexec \"$0\" --exact {test} --nocapture");
     let run = |flags: &str| {
         let mut unshare = Command::new("unshare");
         unshare.args([flags, "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
@@ -678,15 +686,20 @@ fn succeeded(ended: &Output) {
 
 #[test]
 fn a_full_disk_takes_nothing_away() {
+    if let Some(root) = as_child() {
+        return on_a_full_disk(&root);
+    }
     let Place { root, .. } = &Place::new();
-    succeeded(&mounted("on_a_full_disk", root, "mount -t tmpfs -o size=256k tmpfs \"$ROOT\""));
+    succeeded(&mounted(
+        "a_full_disk_takes_nothing_away",
+        root,
+        "mount -t tmpfs -o size=256k tmpfs \"$ROOT\"",
+    ));
 }
 
-#[test]
-#[ignore = "part of a_full_disk_takes_nothing_away"]
-fn on_a_full_disk() {
-    let Some(root) = std::env::var_os("ROOT").map(PathBuf::from) else { return };
-    let store = LocalStore::open(&root).unwrap();
+/// The part of [`a_full_disk_takes_nothing_away`] that runs in a process of its own.
+fn on_a_full_disk(root: &Path) {
+    let store = LocalStore::open(root).unwrap();
     put(&store, "x", "old");
     let large = Bytes::from(vec![1; 1 << 20]);
     let full = |error: Error| {
@@ -697,30 +710,31 @@ fn on_a_full_disk() {
         assert_eq!(error.remedy(), Some("free some space there, or choose another location"));
     };
     full(block_on(store.put("x", large.clone(), &PutOptions::default())).unwrap_err());
-    assert_eq!(tree(&root), ["x"]);
+    assert_eq!(tree(root), ["x"]);
     let upload = begin(&store, "x");
     block_on(upload.part(1, large.slice(..100_000))).unwrap();
     full(block_on(upload.part(2, large.slice(..300_000))).unwrap_err());
     // The part failed half-way; what it left is cut off when the upload is completed without it.
     block_on(upload.complete(1)).unwrap();
     assert_eq!(block_on(store.stat("x", None)).unwrap().size, 100_000);
-    assert_eq!(tree(&root), ["x"]);
+    assert_eq!(tree(root), ["x"]);
 }
 
 #[test]
 fn a_read_only_folder_is_read() {
+    if let Some(root) = as_child() {
+        return on_a_read_only_disk(&root);
+    }
     let Place { store, root, .. } = &Place::new();
     put(store, "d/x", "x");
     let mount = "mount --bind \"$ROOT\" \"$ROOT\" && mount -o remount,bind,ro \"$ROOT\"";
-    succeeded(&mounted("on_a_read_only_disk", root, mount));
+    succeeded(&mounted("a_read_only_folder_is_read", root, mount));
     assert_eq!(tree(root), ["d", "d/x"]);
 }
 
-#[test]
-#[ignore = "part of a_read_only_folder_is_read"]
-fn on_a_read_only_disk() {
-    let Some(root) = std::env::var_os("ROOT").map(PathBuf::from) else { return };
-    let store = LocalStore::create(&root).unwrap();
+/// The part of [`a_read_only_folder_is_read`] that runs in a process of its own.
+fn on_a_read_only_disk(root: &Path) {
+    let store = LocalStore::create(root).unwrap();
     assert_eq!(all(&store), ["d/x"]);
     let (text, version) = read(&store, "d/x").unwrap();
     assert_eq!(text, "x");
@@ -742,6 +756,9 @@ fn on_a_read_only_disk() {
 /// In a name space where nobody has any rights beyond those of the owner.
 #[test]
 fn without_permission_it_is_said_and_the_list_goes_on() {
+    if let Some(root) = as_child() {
+        return without_permission(&root);
+    }
     let Place { store, root, .. } = &Place::new();
     for key in ["a/x", "shut/x", "sealed/x", "z"] {
         put(store, key, "x");
@@ -752,7 +769,7 @@ fn without_permission_it_is_said_and_the_list_goes_on() {
     fs::set_permissions(root.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     let mut unshare = Command::new("unshare");
     unshare.arg("-U").arg(std::env::current_exe().unwrap());
-    unshare.args(["--exact", "without_permission", "--ignored", "--nocapture"]);
+    unshare.args(["--exact", "without_permission_it_is_said_and_the_list_goes_on", "--nocapture"]);
     let ended = unshare.env("ROOT", root).output().unwrap();
     fs::set_permissions(root.join("shut"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::set_permissions(root.join("sealed"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -760,11 +777,9 @@ fn without_permission_it_is_said_and_the_list_goes_on() {
     assert_eq!(all(store), ["a/x", "sealed/x", "secret", "shut/x", "z"]);
 }
 
-#[test]
-#[ignore = "part of without_permission_it_is_said_and_the_list_goes_on"]
-fn without_permission() {
-    let Some(root) = std::env::var_os("ROOT").map(PathBuf::from) else { return };
-    let store = LocalStore::open(&root).unwrap();
+/// The part of [`without_permission_it_is_said_and_the_list_goes_on`] that runs in a process of its own.
+fn without_permission(root: &Path) {
+    let store = LocalStore::open(root).unwrap();
     let denied = |result: Result<()>, key: &str, doing: &str| {
         let line = format!("{}: {doing}: Permission denied (os error 13)", root.join(key).display());
         assert!(fails(result, ErrorKind::Permission, &line).remedy().is_some());
@@ -837,37 +852,4 @@ fn many_small_files_share_their_syncs() {
     assert_eq!(both.data, counts.data);
     assert!(both.folders - counts.folders < 2_000 / 5, "{both:?}");
     assert_eq!(tree(root), [""; 0]);
-}
-
-#[test]
-#[ignore = "a measurement, on whatever disk the build is on"]
-fn measure_group_commit() {
-    for (threads, at_once) in [(1, 1), (2, 8), (2, 32)] {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let store = LocalStore::open(dir.path()).unwrap();
-        let start = Instant::now();
-        put_pairs(&store, 2_000, threads, at_once);
-        println!("{threads} x {at_once}: {:?} in {:?}", store.sync_counts(), start.elapsed());
-    }
-}
-
-#[test]
-#[ignore = "a measurement, in memory where there is such a place"]
-fn measure_a_list_of_a_hundred_thousand_pairs() {
-    let shared = Path::new("/dev/shm");
-    let parent = if shared.is_dir() { shared } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
-    let dir = tempfile::tempdir_in(parent).unwrap();
-    for number in 0..100_000 {
-        fs::write(dir.path().join(format!("{number:06}.enc")), "x").unwrap();
-        fs::write(dir.path().join(format!("{number:06}.0123456789abcdef.key.enc")), "x").unwrap();
-    }
-    let store = LocalStore::open(dir.path()).unwrap();
-    let start = Instant::now();
-    let mut listed = store.list(ListOptions::default());
-    block_on(listed.next()).unwrap().unwrap();
-    let first = start.elapsed();
-    let rest = block_on(listed.count());
-    let memory = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let most = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM unknown");
-    println!("first after {first:?}, {rest} more after {:?}, {most}", start.elapsed());
 }
