@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -512,7 +512,7 @@ fn no_update_is_lost_between_threads_stores_and_processes() {
         let stores = [LocalStore::open(root).unwrap(), LocalStore::open(root).unwrap()];
         put(&stores[0], "d/counter", "000000");
         let mut other = child("no_update_is_lost_between_threads_stores_and_processes", root);
-        let mut other = other.env("TIMES", times.to_string()).spawn().unwrap();
+        let mut other = other.env("TIMES", times.to_string()).stdout(Stdio::null()).spawn().unwrap();
         thread::scope(|scope| {
             for store in [&stores[0], &stores[0], &stores[1]] {
                 scope.spawn(move || count(store, times));
