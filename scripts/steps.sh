@@ -58,7 +58,7 @@ step_trees() {
 }
 
 step_tests() {
-    timeout 1500 cargo test --locked --release --no-fail-fast -- --show-output
+    timeout 3000 cargo test --locked --release --no-fail-fast -- --show-output
 }
 
 step_unit() {
