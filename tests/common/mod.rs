@@ -360,8 +360,8 @@ pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)])
     command.args(["--foreground", "60", "script", "-q", "-e", "-c", line, "/dev/null"]);
     alone(&mut command, place.root());
     command.env("PROGRAM", SIDEKEY);
-    // The shell that script(1) runs.
-    command.env("SHELL", "/bin/sh");
+    // The shell that script(1) runs, on a terminal on which progress can be shown.
+    command.env("SHELL", "/bin/sh").env("TERM", "xterm");
     command.current_dir(place.0.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("timeout (coreutils) and script (bsdutils) run");
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
