@@ -149,16 +149,11 @@ async fn small(store: &dyn Store, key: &str, version: Option<VersionId>) -> Resu
     read.await.map_err(|error: Error| error.about(store.show(key)))
 }
 
-/// The bytes of a download, all of them.
+/// The first bytes: a store that sends more than it was asked for must not fill the memory.
 ///
 /// # Errors
 /// What reading fails with.
-pub async fn collect(download: Download) -> Result<Bytes> {
-    collect_at_most(download.body, u64::MAX).await
-}
-
-/// The first bytes: a store that sends more than it was asked for must not fill the memory.
-async fn collect_at_most(body: Body, most: u64) -> Result<Bytes> {
+pub(crate) async fn collect_at_most(body: Body, most: u64) -> Result<Bytes> {
     let mut stream = match body {
         Body::File(file, left) => return read_file(&file, left.min(most)).map(Bytes::from),
         Body::Stream(stream) => stream,
@@ -407,5 +402,21 @@ impl Seek for Reader {
         };
         self.at = at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "before the first byte"))?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_sends_without_end_fills_no_memory() {
+        let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[7; 100]))).boxed();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(collect_at_most(Body::Stream(endless), 250)).unwrap();
+        assert_eq!(bytes, [7; 250][..]);
     }
 }
