@@ -5,6 +5,8 @@
 # A place for the temporary files of all steps; step_leftovers looks into it.
 scratch() {
     SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/sidekey-test.XXXXXX")
+    # Some tests run the product as another user, who must find its configuration below here.
+    chmod 711 "$SCRATCH"
     trap 'rm -rf "$SCRATCH"' EXIT
     export TMPDIR=$SCRATCH SIDEKEY_TEST_RUN=$SCRATCH
     unset SIDEKEY_PASSPHRASE SIDEKEY_NEW_PASSPHRASE
