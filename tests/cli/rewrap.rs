@@ -1,7 +1,5 @@
 //! `rewrap` of real folders, by the real binary: who opens what afterwards, what is left alone, and what it says.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::SystemTime;
@@ -12,7 +10,7 @@ use sidekey::secret::FileKey;
 use sidekey::wrap::{new_entry, unwrap};
 use sidekey::{DataId, ErrorKind};
 
-use self::common::{Ended, Place, failed, objects};
+use crate::common::{Ended, Place, failed, objects};
 
 const REWRAP: &str = "rewrap --json -i keys/old.pem --to keys/new.pub.pem";
 

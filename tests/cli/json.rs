@@ -1,11 +1,9 @@
 //! docs/json.md is what `--json` prints: every object has exactly the fields of its table.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use self::common::{Place, fixture_bytes, objects};
+use crate::common::{Place, fixture_bytes, objects};
 
 type Fields = BTreeSet<String>;
 

@@ -10,7 +10,7 @@ use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{GetOptions, ListOptions, Listed, OnlyIf, PutOptions, Store};
 
-use crate::spotted::Spotted;
+use super::spotted::Spotted;
 use crate::store_suite::faults::{ALL_FEATURES, Layers, TestClock, layers, layers_by};
 use crate::store_suite::{assert_kind, block_on, bytes_of, list, noise, put, unfinished, versions};
 

@@ -1,13 +1,12 @@
 //! `encrypt`, `decrypt` and `inspect` on real trees and pipes, by the real binary: what comes back is what went in.
 
-mod common;
-
+use crate::common;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use self::common::{Ended, Place, Tree, failed, noise, objects, on_a_terminal, path_of, same_trees};
+use crate::common::{Ended, Place, Tree, failed, noise, objects, on_a_terminal, path_of, same_trees};
 
 /// `tree`: every kind of name, content, mode and time that must survive.
 fn plant(place: &Place) {

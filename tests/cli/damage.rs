@@ -1,8 +1,7 @@
 //! Bad input and hostile stores, by the real binary: each fault is said in one line with its remedy and its exit code,
 //! nothing is left under a final name, and what was there is untouched.
 
-mod common;
-
+use crate::common;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +14,7 @@ use sidekey::secret::FileKey;
 use sidekey::wrap::{new_entry, wrap};
 use sidekey::{DataId, KeyId};
 
-use self::common::{Ended, Killed, PASS, Place, SIDEKEY, failed, noise};
+use crate::common::{Ended, Killed, PASS, Place, SIDEKEY, failed, noise};
 
 const SECTION: usize = 65536;
 /// Header and metadata section of a file with a short name.

@@ -1,7 +1,6 @@
 //! `kill -9` and signals at any moment: the old file or the new one is there, whole, with an envelope that opens it.
 
-mod common;
-
+use crate::common;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::wrap::{unwrap, wrap};
 
-use self::common::{Killed, Place, SIDEKEY, noise};
+use crate::common::{Killed, Place, SIDEKEY, noise};
 
 const KILLS: u32 = 25;
 

@@ -1,7 +1,6 @@
 //! `sidekey ls` on local folders by the real binary, and on the store in memory where versions are needed.
 
-mod common;
-
+use crate::common;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{Info, OnlyIf};
 use sidekey::{ErrorKind, KeyId};
 
-use self::common::{Place, failed, noise, objects, on_a_terminal, path_of};
+use crate::common::{Place, failed, noise, objects, on_a_terminal, path_of};
 
 /// Files, a folder, an empty folder and a link, encrypted into the folder `vault`.
 fn place() -> Place {

@@ -1,8 +1,6 @@
 //! `get` and `cat` as library calls on the store in memory: versions, hostile listings, how much is read, and going on
 //! after a failure.
 
-mod common;
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +32,7 @@ use sidekey::store::{
 use sidekey::wrap::wrap;
 use sidekey::{DataId, Error, ErrorKind, Result};
 
-use self::common::{fixture_bytes, noise};
+use crate::common::{fixture_bytes, noise};
 
 fn private() -> PrivateKey {
     KeyFile::parse(&fixture_bytes("pkcs8.pem")).unwrap().open(None).unwrap()

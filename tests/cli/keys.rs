@@ -1,7 +1,5 @@
 //! The commands about keys, by the real binary: what they print, how they end, and what they leave behind.
 
-mod common;
-
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -11,7 +9,7 @@ use sidekey::ErrorKind;
 use sidekey::keys::{KeyFile, PublicKey};
 use sidekey::ops::atomic::is_temporary_name;
 
-use self::common::{Killed, PASS, Place, SIDEKEY, failed, on_a_terminal};
+use crate::common::{Killed, PASS, Place, SIDEKEY, failed, on_a_terminal};
 
 #[test]
 fn keygen_writes_a_private_pair_and_prints_the_key_id() {

@@ -1,8 +1,6 @@
 //! `sidekey verify` and `sidekey audit` on local folders by the real binary, and on the store in memory where versions
 //! are needed.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -26,7 +24,7 @@ use sidekey::store::{
 use sidekey::wrap::wrap;
 use sidekey::{DataId, KeyId, Result};
 
-use self::common::{Ended, Place, noise, objects};
+use crate::common::{Ended, Place, noise, objects};
 
 /// Three files and a link, encrypted into the folder `vault` for the keys `old` and `escrow`.
 fn place() -> Place {

@@ -1,7 +1,6 @@
 //! `put` into the store in memory, which has every feature: what it stores opens, and what goes wrong stores nothing.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -29,7 +28,7 @@ use sidekey::store::{
 use sidekey::wrap::unwrap;
 use sidekey::{Error, ErrorKind, Result};
 
-use self::common::{Place, noise};
+use crate::common::{Place, noise};
 
 const ALL: Features = Features { versions: true, conditions: true };
 

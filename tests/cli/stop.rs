@@ -1,13 +1,11 @@
 //! The real binary, killed at every system call that changes something: strace kills it at the n-th call of each kind, for
 //! every n. Whatever was done until then is what a crash leaves, and nothing that was stored may be lost by it.
 
-mod common;
-
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use self::common::{Place, SIDEKEY, alone, noise};
+use crate::common::{Place, SIDEKEY, alone, noise};
 
 /// The calls that change what others see, and those that make it durable.
 const CALLS: [&str; 12] = [

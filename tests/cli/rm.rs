@@ -2,13 +2,12 @@
 //! what the tests set.
 #![allow(clippy::disallowed_methods, reason = "tests ask for the time and write files of their own")]
 
-mod common;
-
+use crate::common;
 use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
-use self::common::{Ended, Place, failed, objects, on_a_terminal};
+use crate::common::{Ended, Place, failed, objects, on_a_terminal};
 
 const YOUNG: &str = "younger than a week: envelopes of such stay until sidekey clean finds them old enough";
 

@@ -1,7 +1,5 @@
 //! `rm` and `clean` in the store in memory, which has every feature and a clock of its own.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -20,7 +18,7 @@ use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{self, ListOptions, Listed, Store as _};
 use sidekey::{ErrorKind, Result};
 
-use self::common::Place;
+use crate::common::Place;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

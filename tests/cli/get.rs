@@ -1,13 +1,11 @@
 //! `get` and `cat` out of folders, by the real binary: what comes back is what went in, what is hostile changes nothing.
 
-mod common;
-
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use self::common::{
+use crate::common::{
     Content, Ended, Killed, Place, SIDEKEY, Tree, noise, objects, on_a_terminal, path_of, same_trees,
 };
 

@@ -1,7 +1,6 @@
 //! Nothing secret is said, logged or given on a command line, by any command at its most talkative.
 
-mod common;
-
+use crate::common;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use sidekey::keys::KeyFile;
 use sidekey::secret::Passphrase;
 use sidekey::wrap::unwrap;
 
-use self::common::{Killed, Place, SIDEKEY, ended};
+use crate::common::{Killed, Place, SIDEKEY, ended};
 
 const SECRET: &str = "Xylophon-Quarz-7719 <&> \"geheim\"";
 

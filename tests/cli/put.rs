@@ -1,7 +1,6 @@
 //! `put` into folders, by the real binary: what comes back is what went in, and what goes wrong loses nothing.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -11,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use self::common::{
+use crate::common::{
     Content, Ended, Killed, Place, SIDEKEY, Tree, failed, noise, objects, path_of, same_trees,
 };
 

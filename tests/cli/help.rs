@@ -1,11 +1,10 @@
 //! What the program says of itself, word for word: `tests/cmd/*.txt` are its help texts. After a wanted change,
 //! `UPDATE=1 cargo test --release --test cli_help` writes them anew, to be read in the diff.
 
-mod common;
-
+use crate::common;
 use std::path::{Path, PathBuf};
 
-use self::common::{Ended, Place, ended, failed};
+use crate::common::{Ended, Place, ended, failed};
 
 fn help(place: &Place, args: &[&str]) -> Ended {
     // The width of a terminal is not what this is about.

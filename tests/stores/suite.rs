@@ -1,8 +1,5 @@
 //! The conformance suite on the reference store, and on a store that tries again when the one below it fails.
 
-#[macro_use]
-mod store_suite;
-
 use std::path::Path;
 
 use sidekey::store::local::LocalStore;
@@ -12,8 +9,8 @@ use sidekey::store::faulty::{Fault, Operation};
 use sidekey::store::memory::{Features, MemoryStore};
 use tempfile::TempDir;
 
-use store_suite::faults::{FAULTS, is_its_own, layers, leaves_no_trace};
-use store_suite::{Scenario, run, scenarios};
+use crate::store_suite::faults::{FAULTS, is_its_own, layers, leaves_no_trace};
+use crate::store_suite::{Scenario, run, scenarios};
 
 fn memory(versions: bool, conditions: bool) -> (MemoryStore, ()) {
     (MemoryStore::new(Features { versions, conditions }), ())

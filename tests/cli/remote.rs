@@ -1,10 +1,9 @@
 //! The configuration by the real program: remotes, where values come from, and what is wrong with a file.
 
-mod common;
-
+use crate::common;
 use std::os::unix::fs::symlink;
 
-use self::common::{Ended, Place, ended, failed, objects};
+use crate::common::{Ended, Place, ended, failed, objects};
 
 const FILE: &str = ".config/sidekey/config.toml";
 

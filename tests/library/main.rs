@@ -1,0 +1,13 @@
+//! The library: keys, containers and envelopes, and the operations on the store in memory.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod container;
+mod get;
+mod keys;
+mod properties;
+mod published;
+mod put;
+mod remove;
+mod rsa_second;

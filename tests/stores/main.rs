@@ -1,0 +1,10 @@
+//! The stores: what every store does, what is special about some, and the steps of pairs on them.
+
+#[macro_use]
+#[path = "../store_suite/mod.rs"]
+mod store_suite;
+
+mod faults;
+mod local;
+mod pair;
+mod suite;
