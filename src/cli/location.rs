@@ -14,7 +14,7 @@ use sidekey::{Error, ErrorKind, KeyId, Result};
 use super::config::{self, JOBS, Pinned, Remote, Setting};
 use super::identity::load_recipients;
 use super::report::Report;
-use super::work;
+use super::{services, work};
 
 /// A place in a location, and what is configured for it.
 #[derive(Debug)]
@@ -51,10 +51,23 @@ impl Place {
                 let (root, rest) = split(&path, Path::is_dir)?;
                 Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None })
             }
+            Argument::Service(service, bucket, path) => {
+                let location = Location::new(services::open(service, &bucket, None)?, "")?;
+                Ok(Self { target: Target::new(location, &path)?, folder: None, remote: None })
+            }
             Argument::Remote(name, path) => {
                 let remote = config::current().remote(&name)?;
                 let root = match Argument::parse(remote.location.as_os_str())? {
                     Argument::Local(root) => root,
+                    // What was configured is taken literally, as a folder is.
+                    Argument::Service(service, bucket, prefix) => {
+                        let prefix = String::from_utf8(prefix)
+                            .map_err(|_| Error::input("is a prefix that is not UTF-8").about(&name))?;
+                        let location =
+                            Location::new(services::open(service, &bucket, Some(remote))?, &prefix)?;
+                        let target = Target::new(location, &path)?;
+                        return Ok(Self { target, folder: None, remote: Some(remote) });
+                    }
                     Argument::Remote(..) => {
                         return Err(Error::input("is a remote whose location is another remote")
                             .about(name)

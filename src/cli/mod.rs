@@ -13,6 +13,7 @@ mod location;
 mod passphrase;
 mod prompt;
 mod report;
+mod services;
 mod work;
 
 mod audit;

@@ -208,6 +208,12 @@ fn lines(remote: &Remote) -> Vec<String> {
 fn location_text(typed: &OsString) -> Result<String> {
     let path = match Argument::parse(typed)? {
         Argument::Local(path) => whole(&path)?,
+        Argument::Service(service, bucket, prefix) => {
+            let prefix = String::from_utf8(prefix).map_err(|_| {
+                Error::usage("a prefix that is not UTF-8 cannot be configured").about(typed.to_string_lossy())
+            })?;
+            return Ok(format!("{}://{bucket}/{prefix}", service.scheme()));
+        }
         Argument::Remote(..) => {
             return Err(Error::usage("a remote's location cannot be a path of another remote")
                 .about(typed.to_string_lossy())

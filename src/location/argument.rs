@@ -11,14 +11,32 @@ use super::{Location, RESERVED};
 use crate::name::{ObjectName, stored_folder};
 use crate::{Error, Result};
 
-/// The schemes of stores that are known by name.
-const SERVICES: [&str; 2] = ["b2", "s3"];
+/// A kind of service, by the scheme of its URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Backblaze B2, by its own API: `b2://`.
+    B2,
+    /// S3 and what is like it: `s3://`.
+    S3,
+}
+
+impl Service {
+    /// The scheme of its URLs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::B2 => "b2",
+            Self::S3 => "s3",
+        }
+    }
+}
 
 /// What was typed, taken apart and not looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
     /// A path of this machine.
     Local(PathBuf),
+    /// A bucket of a service, and the path in it.
+    Service(Service, String, Vec<u8>),
     /// A path below a configured remote: its name, and what stands behind the colon.
     Remote(String, Vec<u8>),
 }
@@ -37,6 +55,8 @@ impl Argument {
         if let Some((scheme, rest)) = url(bytes) {
             return match scheme {
                 "file" => file_url(rest).map(Self::Local).map_err(|error| error.at(typed)),
+                "b2" => bucket_url(Service::B2, rest).map_err(|error| error.at(typed)),
+                "s3" => bucket_url(Service::S3, rest).map_err(|error| error.at(typed)),
                 _ => Err(unknown_scheme(scheme).at(typed)),
             };
         }
@@ -188,11 +208,20 @@ fn remote(typed: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
-    match SERVICES.contains(&scheme) {
-        true => Error::usage(format!("{scheme}:// is not built yet in this version"))
-            .hint("a local folder, such as a mounted bucket, is a location too"),
-        false => Error::usage(format!("no store is called {scheme}://"))
-            .hint("write a folder, file:///FOLDER, or NAME:PATH for a configured remote"),
+    Error::usage(format!("no store is called {scheme}://"))
+        .hint("write a folder, b2://BUCKET/PATH, s3://BUCKET/PATH, or NAME:PATH for a configured remote")
+}
+
+/// `BUCKET/PATH`; the path is taken as it stands, as the tools of these services take it, so a `%` is a `%`.
+fn bucket_url(service: Service, rest: &[u8]) -> Result<Argument> {
+    let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    let path = rest.get(end + 1..).unwrap_or_default().to_vec();
+    match std::str::from_utf8(&rest[..end]) {
+        Ok(bucket) if !bucket.is_empty() => Ok(Argument::Service(service, bucket.to_owned(), path)),
+        _ => {
+            let scheme = service.scheme();
+            Err(Error::usage("no bucket is named").hint(format!("write {scheme}://BUCKET/PATH")))
+        }
     }
 }
 
@@ -252,6 +281,8 @@ mod tests {
         let parse = |typed: &str| Argument::parse(OsStr::new(typed)).unwrap();
         let local = |path: &str| Argument::Local(PathBuf::from(path));
         let remote = |name: &str, path: &str| Argument::Remote(name.to_owned(), path.as_bytes().to_vec());
+        let bucket =
+            |service, path: &str| Argument::Service(service, "bucket".to_owned(), path.as_bytes().to_vec());
         for (typed, expected) in [
             ("vault", local("vault")),
             ("./b2:x", local("./b2:x")),
@@ -265,6 +296,9 @@ mod tests {
             ("home:a/b/", remote("home", "a/b/")),
             ("home-2_x:a:b", remote("home-2_x", "a:b")),
             ("c:/x", remote("c", "/x")),
+            ("b2://bucket", bucket(Service::B2, "")),
+            ("b2://bucket/", bucket(Service::B2, "")),
+            ("s3://bucket/a%20b/", bucket(Service::S3, "a%20b/")),
         ] {
             assert_eq!(parse(typed), expected, "{typed}");
         }
@@ -276,8 +310,8 @@ mod tests {
     fn urls_that_lead_nowhere_say_so() {
         for (typed, says) in [
             ("", "a location is empty"),
-            ("b2://bucket/x", "b2://bucket/x: b2:// is not built yet in this version"),
-            ("s3://bucket", "s3://bucket: s3:// is not built yet in this version"),
+            ("b2://", "b2://: no bucket is named"),
+            ("s3:///x", "s3:///x: no bucket is named"),
             ("ftp://host/x", "ftp://host/x: no store is called ftp://"),
             ("file://host/x", "file://host/x: a file URL names a file of this machine, from its root"),
             ("file://", "file://: a file URL names a file of this machine, from its root"),

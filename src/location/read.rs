@@ -143,7 +143,8 @@ fn envelope_keys(container: &str, data_id: &DataId) -> Vec<(Form, String)> {
 async fn small(store: &dyn Store, key: &str, version: Option<VersionId>) -> Result<(Object, Bytes)> {
     let most = envelope::MAX_BYTES as u64 + 1;
     let read = async {
-        let Download { object, body } = store.get(key, &GetOptions { version, range: Some(0..most) }).await?;
+        let Download { object, body } =
+            store.get(key, &GetOptions { version, range: Some(0..most), ..GetOptions::default() }).await?;
         Ok((object, collect_at_most(body, most).await?))
     };
     read.await.map_err(|error: Error| error.about(store.show(key)))
@@ -231,7 +232,7 @@ impl Reader {
         version: Option<VersionId>,
         front: u64,
     ) -> Result<Self> {
-        let options = GetOptions { version, range: Some(0..front) };
+        let options = GetOptions { version, range: Some(0..front), ..GetOptions::default() };
         let opened = handle.block_on(async {
             let Download { object, body } = store.get(key, &options).await?;
             let (bytes, source) = match body {
@@ -342,6 +343,7 @@ impl Reader {
         let options = GetOptions {
             version: Some(self.object.version.clone()),
             range: Some(self.at..end.min(self.object.size)),
+            ..GetOptions::default()
         };
         let download = self.handle.block_on(self.store.get(&self.object.key, &options))?;
         self.source = match download.body {

@@ -79,7 +79,8 @@ pub(crate) async fn text(location: &Location, object: &Object) -> Result<Text> {
 
 /// The first bytes of one version of an object.
 pub(crate) async fn start(location: &Location, object: &Object, len: u64) -> Result<Bytes> {
-    let options = GetOptions { version: Some(object.version.clone()), range: Some(0..len) };
+    let options =
+        GetOptions { version: Some(object.version.clone()), range: Some(0..len), ..GetOptions::default() };
     let read = async {
         let download = location.store().get(&object.key, &options).await?;
         read::collect_at_most(download.body, len).await

@@ -15,8 +15,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
 use super::{
-    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
+    Body, Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -63,6 +63,7 @@ pub enum Operation {
     Copy,
     Unfinished,
     Abort,
+    Resume,
 }
 
 /// A call that was made.
@@ -328,6 +329,32 @@ impl<S: Store + ?Sized> Store for Faulty<S> {
     async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
         self.around(Operation::Abort, &unfinished.key, &OnlyIf::Always, self.inner.abort(unfinished)).await
     }
+
+    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
+        let key = &unfinished.key;
+        let inner = self.inner.resume(unfinished, options);
+        let Resumed { upload, parts } = self.around(Operation::Resume, key, &options.only_if, inner).await?;
+        let upload = FaultyUpload {
+            inner: upload,
+            control: self.control.clone(),
+            key: key.clone(),
+            shown: self.show(key),
+            only_if: options.only_if.clone(),
+        };
+        Ok(Resumed { upload: Box::new(upload), parts })
+    }
+
+    fn check_key(&self, key: &str) -> Result<()> {
+        self.inner.check_key(key)
+    }
+
+    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
+        self.inner.require(prefix, rights).await
+    }
+
+    fn bucket(&self) -> Option<&dyn Bucket> {
+        self.inner.bucket()
+    }
 }
 
 /// The first `len` bytes of a body, then the error, if there is one.
@@ -382,6 +409,10 @@ impl Upload for FaultyUpload {
 
     async fn abort(&self) -> Result<()> {
         self.around(Operation::AbortUpload, self.inner.abort()).await
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.inner.id()
     }
 }
 

@@ -149,6 +149,7 @@ impl Store for LocalStore {
             delete_if: self.inner.has_locks,
             info: false,
             info_in_list: false,
+            customer_keys: false,
             parallel_parts: false,
             min_part: 1,
             max_part: 1 << 30,

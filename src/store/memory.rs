@@ -217,6 +217,7 @@ impl Store for MemoryStore {
             delete_if: conditions,
             info: true,
             info_in_list: true,
+            customer_keys: true,
             parallel_parts: true,
             min_part: 1,
             max_part: 1 << 30,

@@ -9,10 +9,15 @@
 //! Futures of a store may block the thread that polls them, as those of a local folder do: operations poll them on
 //! threads of their own.
 
+#[cfg(feature = "b2")]
+pub mod b2;
+pub mod encryption;
 pub mod faulty;
 pub mod local;
 pub mod memory;
 pub mod retry;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +28,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::Result;
+pub use self::encryption::{CustomerKey, DefaultEncryption, Encryption};
+
+use crate::{Error, ErrorKind, Result};
 
 /// Names one version of an object in its store. Where there are no versions it stands for what was there when it was
 /// read: another write gives another one.
@@ -54,7 +61,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Reads an object, or a range of it.
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download>;
 
-    /// What a `get` would find, without the bytes. A delete marker, hidden file or nothing at all is `NotFound`.
+    /// What a `get` would find, without the bytes, and without the customer's key that it may need. A delete marker, hidden file or nothing at all is `NotFound`.
     async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object>;
 
     /// Lists keys in the order of their bytes, and of one key the newest version first, a page at a time. What cannot be
@@ -83,6 +90,55 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Throws away an unfinished upload. One that is gone already is no error.
     async fn abort(&self, unfinished: &Unfinished) -> Result<()>;
+
+    /// Goes on with an unfinished upload, begun with the same `options` by this or another process. `NotFound` when it was
+    /// completed or aborted; `Refused` where the store cannot go on with any.
+    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
+        let _ = options;
+        let error = Error::new(ErrorKind::Refused, "cannot go on with an upload of another run");
+        Err(error.about(self.show(&unfinished.key)))
+    }
+
+    /// Whether an object can have this key: `Input` when the store has no room for it or forbids it. It asks nobody.
+    fn check_key(&self, key: &str) -> Result<()> {
+        let _ = key;
+        Ok(())
+    }
+
+    /// Whether the credentials at hand may do this to what is below `prefix`, as far as the store tells without trying:
+    /// `Permission`, naming what is missing.
+    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
+        let _ = (prefix, rights);
+        Ok(())
+    }
+
+    /// The bucket that it is in, where it is in one.
+    fn bucket(&self) -> Option<&dyn Bucket> {
+        None
+    }
+}
+
+/// What a command does to objects, for credentials that may not do everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Right {
+    /// Lists names and versions.
+    List,
+    /// Reads bytes.
+    Read,
+    /// Writes and hides objects.
+    Write,
+    /// Deletes versions.
+    Delete,
+}
+
+/// The settings of a bucket.
+#[async_trait]
+pub trait Bucket: Send + Sync {
+    /// What becomes of objects that come without a wish.
+    async fn default_encryption(&self) -> Result<DefaultEncryption>;
+
+    /// Changes it. `Refused` where the service has no such thing, or does not let it be switched off.
+    async fn set_default_encryption(&self, encryption: Option<&Encryption>) -> Result<()>;
 }
 
 /// An object on its way, in parts that are numbered from 1. All parts but the last have one length, between
@@ -99,6 +155,36 @@ pub trait Upload: Send + Sync {
 
     /// Throws the parts away. An upload that was completed or aborted before is no error, and left as it is.
     async fn abort(&self) -> Result<()>;
+
+    /// The store's name for it, as in [`Unfinished::id`]; nothing where it cannot be gone on with by another process.
+    fn id(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// An unfinished upload that is gone on with.
+pub struct Resumed {
+    /// The upload.
+    pub upload: Box<dyn Upload>,
+    /// The parts that the store has, in their order. Any may be sent again.
+    pub parts: Vec<Part>,
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+/// A part that a store has of an unfinished upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The SHA-1 of its bytes, lower-case hex, where the store tells.
+    pub sha1: Option<String>,
 }
 
 /// What a store can do.
@@ -116,6 +202,8 @@ pub struct Capabilities {
     pub info: bool,
     /// Whether listings return it.
     pub info_in_list: bool,
+    /// Whether [`PutOptions::encryption`] may ask for a key of the customer's.
+    pub customer_keys: bool,
     /// Whether parts of an upload may be sent at the same time.
     pub parallel_parts: bool,
     /// The smallest part but the last, in bytes.
@@ -149,6 +237,10 @@ pub struct PutOptions {
     pub info: Info,
     /// The length in bytes, where it is known before: parts are chosen by it.
     pub size: Option<u64>,
+    /// How the service is to encrypt it; its own default where there is nothing here.
+    pub encryption: Option<Encryption>,
+    /// The key of what is copied, where one of the customer's encrypted it ([`Store::copy`]).
+    pub source_key: Option<CustomerKey>,
 }
 
 /// What was written.
@@ -166,6 +258,8 @@ pub struct GetOptions {
     /// Which bytes; all where there is nothing here. A range that passes the end is cut there; one that begins there or
     /// behind gives no bytes.
     pub range: Option<Range<u64>>,
+    /// The key that encrypted it, where that is one of the customer's.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// An object being read.

@@ -21,8 +21,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store, Unfinished,
-    Upload, VersionId, Written,
+    Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Resumed,
+    Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 use tries::{Tries, Waits};
@@ -331,6 +331,28 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
         again(self.harmless("abort", &unfinished.key), true, || self.inner.abort(unfinished)).await
     }
+
+    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
+        let tries = self.harmless("resume", &unfinished.key);
+        let Resumed { upload, parts } = again(tries, true, || self.inner.resume(unfinished, options)).await?;
+        let shown = self.show(&unfinished.key);
+        Ok(Resumed {
+            upload: Box::new(RetryUpload { inner: upload, waits: self.waits.clone(), shown }),
+            parts,
+        })
+    }
+
+    fn check_key(&self, key: &str) -> Result<()> {
+        self.inner.check_key(key)
+    }
+
+    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
+        again(self.harmless("require", prefix), true, || self.inner.require(prefix, rights)).await
+    }
+
+    fn bucket(&self) -> Option<&dyn Bucket> {
+        self.inner.bucket()
+    }
 }
 
 struct RetryUpload {
@@ -358,5 +380,9 @@ impl Upload for RetryUpload {
 
     async fn abort(&self) -> Result<()> {
         again(self.tries("abort", false), true, || self.inner.abort()).await
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.inner.id()
     }
 }

@@ -136,7 +136,8 @@ pub(crate) async fn read(store: &dyn Store, key: &str) -> Option<Bytes> {
 
 /// The bytes of one version; nothing when it is not there.
 pub(crate) async fn read_version(store: &dyn Store, key: &str, version: &VersionId) -> Option<Bytes> {
-    read_as(store, key, GetOptions { version: Some(version.clone()), range: None }).await
+    read_as(store, key, GetOptions { version: Some(version.clone()), range: None, ..GetOptions::default() })
+        .await
 }
 
 pub(crate) async fn read_as(store: &dyn Store, key: &str, options: GetOptions) -> Option<Bytes> {

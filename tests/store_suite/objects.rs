@@ -47,7 +47,7 @@ pub(crate) async fn ranges_are_cut_at_the_end(store: &dyn Store, prefix: &str) {
         (20_000, 30_000),
     ] {
         for version in [None, Some(version.clone())] {
-            let options = GetOptions { version, range: Some(start..end) };
+            let options = GetOptions { version, range: Some(start..end), ..GetOptions::default() };
             let download = store.get(&key, &options).await.unwrap();
             assert_eq!(download.object.size, 10_000, "the size is that of the whole object: {options:?}");
             let expected = &body[start.min(10_000) as usize..end.min(10_000) as usize];
@@ -57,7 +57,7 @@ pub(crate) async fn ranges_are_cut_at_the_end(store: &dyn Store, prefix: &str) {
     let empty = format!("{prefix}empty");
     put(store, &empty, Bytes::new()).await;
     for range in [0..0, 0..1, 7..9] {
-        let options = GetOptions { version: None, range: Some(range) };
+        let options = GetOptions { version: None, range: Some(range), ..GetOptions::default() };
         assert_eq!(read_as(store, &empty, options).await.unwrap(), Bytes::new());
     }
 }
@@ -93,7 +93,7 @@ pub(crate) async fn what_is_missing_is_not_found(store: &dyn Store, prefix: &str
     store.delete(&there, &version).await.unwrap();
     for key in [&missing, &below, &there] {
         for version in [None, Some(&version)] {
-            let get = GetOptions { version: version.cloned(), range: None };
+            let get = GetOptions { version: version.cloned(), range: None, ..GetOptions::default() };
             assert_kind(store.get(key, &get).await, ErrorKind::NotFound);
             assert_kind(store.stat(key, version).await, ErrorKind::NotFound);
             assert_kind(
@@ -101,7 +101,7 @@ pub(crate) async fn what_is_missing_is_not_found(store: &dyn Store, prefix: &str
                 ErrorKind::NotFound,
             );
         }
-        let get = GetOptions { version: None, range: Some(0..0) };
+        let get = GetOptions { version: None, range: Some(0..0), ..GetOptions::default() };
         assert_kind(store.get(key, &get).await, ErrorKind::NotFound);
     }
     put(store, &format!("{prefix}folder/object"), "x").await;

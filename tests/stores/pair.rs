@@ -366,7 +366,7 @@ async fn objects(location: &Location) -> Result<Vec<Object>> {
 }
 
 async fn read(store: &dyn Store, object: &Object) -> Vec<u8> {
-    let options = GetOptions { version: Some(object.version.clone()), range: None };
+    let options = GetOptions { version: Some(object.version.clone()), range: None, ..GetOptions::default() };
     match store.get(&object.key, &options).await.unwrap().body {
         Body::Stream(stream) => stream
             .try_fold(vec![], |mut all, bytes| async move {

@@ -23,7 +23,8 @@ pub(super) async fn start(
     version: Option<&VersionId>,
     len: usize,
 ) -> Result<(Object, Bytes)> {
-    let options = GetOptions { version: version.cloned(), range: Some(0..len as u64) };
+    let options =
+        GetOptions { version: version.cloned(), range: Some(0..len as u64), ..GetOptions::default() };
     let download = store.get(key, &options).await?;
     let bytes = match download.body {
         Body::File(file, left) => {

@@ -405,7 +405,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         PutOptions {
             only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
             info: Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]),
-            size: None,
+            ..PutOptions::default()
         }
     }
 
@@ -582,6 +582,7 @@ mod tests {
             delete_if: true,
             info: true,
             info_in_list: true,
+            customer_keys: false,
             parallel_parts,
             min_part: 5 << 20,
             max_part,

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
 use super::{Retry, Tries};
-use crate::store::{Body, Download, GetOptions, Object, Store};
+use crate::store::{Body, CustomerKey, Download, GetOptions, Object, Store};
 use crate::{Error, ErrorKind, Result};
 
 const CHUNK: usize = 256 * 1024;
@@ -30,6 +30,7 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
         let resuming = Resuming {
             retry: self.clone(),
             object: object.clone(),
+            customer_key: options.customer_key.clone(),
             at,
             end,
             chunks: Some(chunks),
@@ -46,6 +47,7 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
 struct Resuming<S: ?Sized> {
     retry: Retry<S>,
     object: Object,
+    customer_key: Option<CustomerKey>,
     /// The next byte.
     at: u64,
     /// Behind the last one.
@@ -102,7 +104,11 @@ impl<S: Store + ?Sized + 'static> Resuming<S> {
     /// What is left of the same version.
     async fn reopened(&mut self) -> Result<Chunks> {
         let Object { key, version, size, .. } = &self.object;
-        let options = GetOptions { version: Some(version.clone()), range: Some(self.at..self.end) };
+        let options = GetOptions {
+            version: Some(version.clone()),
+            range: Some(self.at..self.end),
+            customer_key: self.customer_key.clone(),
+        };
         let replaced = || Error::conflict("was replaced or deleted while it was read").hint("read it again");
         match self.retry.inner.get(key, &options).await {
             Ok(download) if download.object.version != *version || download.object.size != *size => {

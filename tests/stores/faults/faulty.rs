@@ -173,7 +173,7 @@ fn a_get_half_way_gives_the_first_half() {
         {
             for fault in [Fault::HalfWay(ErrorKind::Transient), Fault::Short] {
                 faulty.plan(move |_| Some(fault));
-                let options = GetOptions { version: None, range: range.clone() };
+                let options = GetOptions { version: None, range: range.clone(), ..GetOptions::default() };
                 let download = faulty.get("a", &options).await.unwrap();
                 let sidekey::store::Body::Stream(mut chunks) = download.body else { panic!("a file") };
                 let mut bytes = Vec::new();

@@ -84,7 +84,7 @@ fn options(memory: &MemoryStore, key: &str, seed: u64, when: When) -> PutOptions
             None => OnlyIf::Absent,
         },
     };
-    PutOptions { only_if, info: info(&[("seed", &seed.to_string())]), size: None }
+    PutOptions { only_if, info: info(&[("seed", &seed.to_string())]), size: None, ..PutOptions::default() }
 }
 
 async fn act(store: &dyn Store, memory: &MemoryStore, action: &Action) -> Outcome {
@@ -100,7 +100,7 @@ async fn act(store: &dyn Store, memory: &MemoryStore, action: &Action) -> Outcom
         Action::Get { key, version, range } => {
             let version = version.map(|which| ids(memory, KEYS[key]).get(which).cloned().unwrap_or_default());
             let range = range.map(|(start, end)| start..end);
-            get(store, KEYS[key], GetOptions { version, range }).await
+            get(store, KEYS[key], GetOptions { version, range, ..GetOptions::default() }).await
         }
         Action::Delete { key, version } => match ids(memory, KEYS[key]).get(version) {
             Some(version) => store.delete(KEYS[key], version).await.map(|()| "deleted".to_owned()),

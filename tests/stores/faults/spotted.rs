@@ -45,7 +45,14 @@ impl Store for Spotted {
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
         match key.ends_with('?') {
-            true => self.0.get(key, &GetOptions { version: None, range: options.range.clone() }).await,
+            true => {
+                self.0
+                    .get(
+                        key,
+                        &GetOptions { version: None, range: options.range.clone(), ..GetOptions::default() },
+                    )
+                    .await
+            }
             false => self.0.get(key, options).await,
         }
     }

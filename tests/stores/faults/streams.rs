@@ -35,7 +35,7 @@ fn a_download_goes_on_at_the_byte_where_it_broke() {
                 let body = noise(5, 100_000);
                 let version = put(&memory, "a", body.clone()).await;
                 faulty.plan(move |call| (call.number <= 9).then_some(fault));
-                let options = GetOptions { version: None, range: range.clone() };
+                let options = GetOptions { version: None, range: range.clone(), ..GetOptions::default() };
                 let download = retry.get("a", &options).await.unwrap();
                 assert_eq!((download.object.size, &download.object.version), (100_000, &version));
                 let range = range.unwrap_or(0..100_000);
