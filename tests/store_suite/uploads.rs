@@ -45,7 +45,7 @@ pub(crate) async fn many_parts_are_joined(store: &dyn Store, prefix: &str) {
         }
         upload.complete(5).await.unwrap();
         assert!(read(store, &key).await.unwrap() == body);
-        let range = GetOptions { version: None, range: Some(len as u64 - 3..len as u64 + 3) };
+        let range = GetOptions { range: Some(len as u64 - 3..len as u64 + 3), ..GetOptions::default() };
         assert_eq!(read_as(store, &key, range).await.unwrap(), body[len - 3..len + 3]);
     }
     // A last part of full length.
