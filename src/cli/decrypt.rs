@@ -75,7 +75,7 @@ impl Args {
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
-        let watcher = Watcher::new(report, work::total(&self.paths), "decrypted");
+        let watcher = Watcher::of_files(report, &self.paths, "decrypted");
         let summary = match stdin {
             true => decrypt_stream(io::stdin(), &options, &watcher)?,
             false => decrypt(&self.paths, &options, &watcher)?,

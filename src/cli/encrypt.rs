@@ -117,7 +117,7 @@ impl Args {
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
-        let watcher = Watcher::new(report, work::total(&self.paths), "encrypted");
+        let watcher = Watcher::of_files(report, &self.paths, "encrypted");
         let summary = match stdin {
             true => encrypt_stream(io::stdin(), &options, &watcher)?,
             false => encrypt(&self.paths, &options, &watcher)?,

@@ -34,6 +34,11 @@ impl FilterArgs {
     pub(super) fn filter(&self) -> Result<Filter> {
         Filter::new(&self.rules)
     }
+
+    /// Whether they may leave anything out.
+    pub(super) fn leaves_out(&self) -> bool {
+        !self.rules.is_empty()
+    }
 }
 
 impl clap::Args for FilterArgs {

@@ -136,7 +136,9 @@ impl Args {
         guard::say_when_interrupted(report, RESUME);
         let watcher = match self.dry_run {
             true => Watcher::dry_run(report, "would put"),
-            false => Watcher::new(report, work::total(&self.paths), "put"),
+            // What is left out does not count, and is not known before.
+            false if self.filter.leaves_out() => Watcher::new(report, None, "put"),
+            false => Watcher::of_files(report, &self.paths, "put"),
         };
         let watcher = Putting { report, watcher, dry_run: self.dry_run };
         let summary = match stdin {

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -201,21 +202,11 @@ impl Report {
     pub(crate) fn progress(&self, total: Option<u64>) -> Progress {
         let bar = self.bar.clone();
         if !self.settings.quiet && !self.settings.json && io::stderr().is_terminal() {
-            let template = match total {
-                Some(_) => "{wide_bar} {msg}{bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
-                None => "{spinner} {msg}{bytes}, {binary_bytes_per_sec}",
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
             bar.reset();
-            match total {
-                Some(total) => bar.set_length(total),
-                None => bar.unset_length(),
-            }
+            expect(&bar, total);
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        Progress { bar, files: AtomicU64::new(0) }
+        Progress { bar, files: AtomicU64::new(0), over: Arc::default(), counter: None }
     }
 
     /// The exit code of all that was reported.
@@ -273,9 +264,39 @@ impl Report {
 pub(crate) struct Progress {
     bar: ProgressBar,
     files: AtomicU64,
+    over: Arc<AtomicBool>,
+    counter: Option<JoinHandle<()>>,
+}
+
+/// How far it is: with a total the time that is left, without one what is done.
+fn expect(bar: &ProgressBar, total: Option<u64>) {
+    let template = match total {
+        Some(_) => "{wide_bar} {msg}{bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
+        None => "{spinner} {msg}{bytes}, {binary_bytes_per_sec}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    match total {
+        Some(total) => bar.set_length(total),
+        None => bar.unset_length(),
+    }
 }
 
 impl Progress {
+    /// Finds out the total beside the work, where anybody sees it; `count` gives up when it is told that all is over.
+    pub(crate) fn count(&mut self, count: impl FnOnce(&AtomicBool) -> Option<u64> + Send + 'static) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let (bar, over) = (self.bar.clone(), Arc::clone(&self.over));
+        self.counter = Some(std::thread::spawn(move || {
+            if let Some(total) = count(&over) {
+                expect(&bar, Some(total));
+            }
+        }));
+    }
+
     /// `bytes` more are done.
     pub(crate) fn add(&self, bytes: u64) {
         self.bar.inc(bytes);
@@ -292,6 +313,10 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(counter) = self.counter.take() {
+            let _ = counter.join();
+        }
         self.bar.finish_and_clear();
     }
 }

@@ -1,6 +1,7 @@
 //! What the commands on many files have in common: their inputs, their threads, and telling what happens.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -58,11 +59,24 @@ pub(crate) fn is_stdin(inputs: &[PathBuf]) -> Result<bool> {
 }
 
 /// The bytes to read, where all inputs are single files.
-pub(crate) fn total(inputs: &[PathBuf]) -> Option<u64> {
+fn total(inputs: &[PathBuf]) -> Option<u64> {
     inputs
         .iter()
         .map(|path| path.metadata().ok().filter(|found| found.is_file()).map(|found| found.len()))
         .sum()
+}
+
+/// The bytes of all files at and below the inputs; nothing when it is over before they are counted.
+fn total_below(inputs: &[PathBuf], over: &AtomicBool) -> Option<u64> {
+    let mut total = 0;
+    for entry in inputs.iter().flat_map(walkdir::WalkDir::new).flatten() {
+        if over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let size = || entry.metadata().map_or(0, |found| found.len());
+        total += if entry.file_type().is_file() { size() } else { 0 };
+    }
+    Some(total)
 }
 
 // Not a doc comment: clap would make it the description of the command that takes these options.
@@ -119,6 +133,17 @@ struct Totals<'a> {
 impl<'a> Watcher<'a> {
     pub(crate) fn new(report: &'a Report, total: Option<u64>, done: &'static str) -> Self {
         Self { report, progress: report.progress(total), done, bytes: "bytes read" }
+    }
+
+    /// The same for files and folders of this machine: when their bytes are counted, the time that is left is shown.
+    pub(crate) fn of_files(report: &'a Report, inputs: &[PathBuf], done: &'static str) -> Self {
+        let total = total(inputs);
+        let mut watcher = Self::new(report, total, done);
+        if total.is_none() && inputs != [Path::new("-")] {
+            let inputs = inputs.to_vec();
+            watcher.progress.count(move |over| total_below(&inputs, over));
+        }
+        watcher
     }
 
     /// The same for a run that only tells: `would` is what it would do to each file.

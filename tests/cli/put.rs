@@ -752,5 +752,6 @@ fn a_terminal_shows_files_bytes_and_rate_while_it_runs() {
     let (code, shown) = common::on_a_terminal(&place, &format!("$PROGRAM {PUT} tree vault/"), &[]);
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains(" files, ") && shown.contains("iB/s"), "{shown:?}");
+    assert!(shown.contains(" of 5.27 KiB") && shown.contains(" left"), "{shown:?}");
     assert!(shown.ends_with("sidekey: put 600 files, 5400 bytes read\n"), "{shown:?}");
 }

@@ -597,7 +597,7 @@ fn as_child() -> Option<PathBuf> {
 /// This binary again, for the part of this test that runs in a process of its own.
 fn child(test: &str, root: &Path) -> Command {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--nocapture"]).env("ROOT", root);
+    child.args(["--exact", &format!("local::{test}"), "--nocapture"]).env("ROOT", root);
     child
 }
 
@@ -665,7 +665,7 @@ fn is_interrupted_while_it_uploads(root: &Path) {
 
 /// Runs the part of a test where `mount` was done before, in a name space of its own: as root, or as one's own root.
 fn mounted(test: &str, root: &Path, mount: &str) -> Output {
-    let script = format!("{mount} || exit 99\nexec \"$0\" --exact {test} --nocapture");
+    let script = format!("{mount} || exit 99\nexec \"$0\" --exact local::{test} --nocapture");
     let run = |flags: &str| {
         let mut unshare = Command::new("unshare");
         unshare.args([flags, "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
@@ -770,7 +770,7 @@ fn without_permission_it_is_said_and_the_list_goes_on() {
     fs::set_permissions(root.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     let mut unshare = Command::new("unshare");
     unshare.arg("-U").arg(std::env::current_exe().unwrap());
-    unshare.args(["--exact", "without_permission_it_is_said_and_the_list_goes_on", "--nocapture"]);
+    unshare.args(["--exact", "local::without_permission_it_is_said_and_the_list_goes_on", "--nocapture"]);
     let ended = unshare.env("ROOT", root).output().unwrap();
     fs::set_permissions(root.join("shut"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::set_permissions(root.join("sealed"), fs::Permissions::from_mode(0o700)).unwrap();
