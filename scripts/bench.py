@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 
+import bench_services
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing")
+GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "b2")
 MIB = 1 << 20
 AGE_SAMPLE = 1000
 LIMIT_MIB = 64
@@ -313,6 +315,16 @@ class Bench:
         run(["/usr/bin/time", "-o", self.path("kib"), "-f", "%M", *command])
         self.rows.append(MemoryRow(f"resident memory: ls, {pairs:,} pairs", int(pathlib.Path(self.path("kib")).read_text())))
         self.remover("many", "seed", "one")()
+
+    # --- services
+
+    def b2(self):
+        bench_services.b2(self, self.row)
+
+    def row(self, what, our_times, their_times, amount, unit, target):
+        rate = lambda times: bench_services.rate(times, amount, unit)
+        ratios = [theirs / ours for ours, theirs in zip(our_times, their_times)]
+        self.rows.append(Row(what, rate(our_times), rate(their_times), ratios, target))
 
     def rclone(self, config, *words):
         return [str(self.args.rclone), "--config", config, *words]

@@ -12,6 +12,13 @@ use crate::{Error, ErrorKind, Result};
 pub trait Random: Sync {
     /// Fills all of `bytes`.
     fn fill(&self, bytes: &mut [u8]) -> Result<()>;
+
+    /// Fills the initialization vectors of a container's sections from number `first` on. Sections are encrypted in any
+    /// order; a source that makes the same container twice goes by their number.
+    fn fill_ivs(&self, first: u64, ivs: &mut [[u8; 16]]) -> Result<()> {
+        let _ = first;
+        self.fill(ivs.as_flattened_mut())
+    }
 }
 
 /// The operating system's generator.

@@ -224,7 +224,7 @@ impl Batch {
 
     fn seal(&mut self, sections: &SectionSealer, first_index: u64, random: &dyn Random) -> Result<()> {
         let mut ivs = [[0; 16]; LANES];
-        random.fill(ivs[..self.plain.len()].as_flattened_mut())?;
+        random.fill_ivs(first_index + self.first, &mut ivs[..self.plain.len()])?;
         let mut slots = Vec::with_capacity(LANES);
         let mut rest = self.bytes.as_mut_slice();
         for ((plain, iv), index) in self.plain.iter().zip(ivs).zip(first_index + self.first..) {
@@ -265,7 +265,9 @@ fn seal_one(
     random: &dyn Random,
 ) -> Result<Vec<u8>> {
     let mut bytes = vec![0; stored_len(plaintext.len())];
-    random.fill(&mut bytes[..16])?;
+    let mut iv = [[0; 16]];
+    random.fill_ivs(index, &mut iv)?;
+    bytes[..16].copy_from_slice(iv.as_flattened());
     bytes[16..16 + plaintext.len()].copy_from_slice(plaintext);
     pad(&mut bytes, plaintext.len());
     sections.seal(&mut [Slot { index, kind, bytes: &mut bytes }]);

@@ -56,6 +56,17 @@ secret_key!(
     /// The CMAC key of a container's sections, derived from its [`FileKey`].
     MacKey
 );
+secret_key!(
+    /// What the initialization vectors of one container come from, where it may have to be made a second time.
+    IvKey
+);
+
+impl IvKey {
+    /// A new random key.
+    pub fn generate(random: &dyn Random) -> Result<Self> {
+        Self::from_fill(|key| random.fill(key))
+    }
+}
 
 impl FileKey {
     /// A new random file key.

@@ -11,7 +11,7 @@ use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::put::{PutOptions, Target, put, put_stream};
 use sidekey::{Error, Result};
 
-use super::config::IF_EXISTS;
+use super::config::{self, IF_EXISTS};
 use super::filter::FilterArgs;
 use super::guard;
 use super::location::Place;
@@ -130,6 +130,10 @@ impl Args {
             },
             jobs: place.jobs(self.jobs),
             dry_run: self.dry_run,
+            // A folder keeps nothing of an upload that dies.
+            journals: config::state_folder()
+                .filter(|_| place.folder.is_none())
+                .map(|state| state.join("uploads")),
             now: work::now(),
             except,
         };

@@ -1,6 +1,7 @@
 //! Cryptography without files, network, environment or clock. Bytes in, bytes out.
 
 pub mod derive;
+pub mod ivs;
 pub mod lanes;
 pub mod recipe;
 pub mod rsa;

@@ -12,6 +12,6 @@ mod rewrap;
 
 pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
-pub use put::{Content, PartSource, PutRequest, Stored, exists, put};
+pub use put::{Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put};
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
 pub use rewrap::{RewrapOptions, Rewrapped, rewrap};

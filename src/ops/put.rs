@@ -5,12 +5,14 @@
 //! file at a time: memory is bounded whatever there is to put.
 
 mod choose;
+mod journal;
 mod options;
 mod parts;
 
 use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +20,18 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 pub use self::options::{PutOptions, Target};
 
 use self::choose::{Chooser, Names, check_length};
+use self::journal::{Journal, OneTime, Subject};
 use self::parts::{PartWriter, Parts};
+use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
-use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
+use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
 use crate::ops::runtime;
@@ -34,7 +39,7 @@ use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Found, Walk};
 use crate::random::{OsRandom, Pooled, Random};
 use crate::seal::{SealOptions, seal, sealed_len};
-use crate::secret::FileKey;
+use crate::secret::{FileKey, IvKey};
 use crate::wrap::wrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
@@ -129,7 +134,7 @@ pub fn put_stream(
         sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
     };
     std::thread::scope(|scope| {
-        handle.block_on(run.parts(scope, path, &stored, data_id, new.envelope, None, seal_all))
+        handle.block_on(run.parts(scope, path, &stored, data_id, new.envelope, None, None, seal_all))
     })?;
     Ok(counting.summary())
 }
@@ -153,6 +158,9 @@ struct Putting<'a> {
 impl<'a> Putting<'a> {
     async fn new(inputs: &[PathBuf], options: &'a PutOptions, observer: &'a dyn Observer) -> Result<Self> {
         let capabilities = options.location.store().capabilities().await?;
+        if let Some(folder) = &options.journals {
+            journal::expire(folder, options.now);
+        }
         let each = capabilities.concurrency.div_ceil(options.jobs.max(1));
         Ok(Self {
             options,
@@ -295,19 +303,86 @@ impl<'a> Putting<'a> {
         let (path, observer) = (found.path.clone(), self.observer);
         let options = self.seal_options(Some(size));
         let len = sealed_len(size, Some(&metadata), &options)?;
-        let new = NewPair::generate(self.options, &OsRandom)?;
+        let mut journal = self.journal(&found.path, stored);
+        let (new, iv_key) = self.pair_of(journal.as_mut(), stored, &before, &metadata).await?;
         let (file_key, data_id) = (new.file_key, new.data_id);
         let seal_all = move |out: &mut PartWriter| {
             let source = Watched { inner: Exactly { inner: &file, left: size }, observer };
-            let random = Pooled::new(&OsRandom);
+            let random = RepeatableIvs::new(&iv_key, &OsRandom);
             let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &options)
                 .map_err(|error| error.at(&path))?;
             unchanged(&file, &before, &path)?;
             Ok(sealed.plain_len)
         };
-        let done = self.parts(scope, &found.path, stored, data_id, new.envelope, Some(len), seal_all).await;
+        let memory = journal.as_ref().map(|journal| journal as &dyn UploadMemory);
+        let (sizes, envelope) = (Some(len), new.envelope);
+        let done = self.parts(scope, &found.path, stored, data_id, envelope, sizes, memory, seal_all).await;
+        if let Some(journal) = journal.filter(|_| done.is_ok()) {
+            journal.forget();
+        }
         drop(alone);
         done
+    }
+
+    /// Where the upload of a large file is remembered. Without such a place it is stored all the same.
+    fn journal(&self, path: &Path, stored: &str) -> Option<Journal> {
+        let folder = self.options.journals.as_ref()?;
+        let opened = Journal::open(folder, &self.options.location.show(stored), self.options.now);
+        opened.unwrap_or_else(|error| {
+            let message = format!("is not remembered, and cannot be gone on with: {}", error.line());
+            self.observer.event(Event::Warning { path, message: &message });
+            None
+        })
+    }
+
+    /// The pair that an earlier run began to store, where it can be gone on with; else a new one.
+    async fn pair_of(
+        &self,
+        journal: Option<&mut Journal>,
+        stored: &str,
+        source: &FileMetadata,
+        metadata: &Metadata,
+    ) -> Result<(NewPair, IvKey)> {
+        let new = || Ok((NewPair::generate(self.options, &OsRandom)?, IvKey::generate(&OsRandom)?));
+        let Some(journal) = journal else { return new() };
+        let location = &self.options.location;
+        let subject = self.subject(stored, source, metadata)?;
+        match journal.read(&subject) {
+            Ok(OneTime { data_id, file_key, iv_key })
+                if drive::has_envelope(location, stored, &data_id).await? =>
+            {
+                return Ok((NewPair { data_id, file_key, envelope: Bytes::new() }, iv_key));
+            }
+            Ok(_) => journal.start_anew(),
+            Err(Some(unfinished)) => {
+                // What cannot be thrown away now is found by `clean`.
+                let _ = location.store().abort(&unfinished).await;
+            }
+            Err(None) => {}
+        }
+        let (pair, iv_key) = new()?;
+        journal.prepare(subject, &pair.data_id, &pair.file_key, &iv_key);
+        Ok((pair, iv_key))
+    }
+
+    fn subject(&self, stored: &str, source: &FileMetadata, metadata: &Metadata) -> Result<Subject> {
+        let metadata = Sha256::digest(metadata.to_text()?);
+        let number = u64::cast_signed;
+        Ok(Subject {
+            object: self.options.location.show(stored),
+            source: [
+                number(source.dev()),
+                number(source.ino()),
+                number(source.len()),
+                source.mtime(),
+                source.mtime_nsec(),
+                source.ctime(),
+                source.ctime_nsec(),
+            ],
+            metadata: metadata.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: self.options.digest as u8,
+            recipients: self.options.recipients.iter().map(|key| key.id().to_string()).collect(),
+        })
     }
 
     /// A source that is encrypted in memory before anything is stored; `unchanged` is asked between.
@@ -328,7 +403,7 @@ impl<'a> Putting<'a> {
             .map_err(|error| error.at(path))?;
         unchanged()?;
         let content = Content::Whole(container.into());
-        if self.store(path, stored, new.data_id, new.envelope, content).await? {
+        if self.store(path, stored, new.data_id, new.envelope, content, None).await? {
             self.told(path, stored, size, new.data_id);
         }
         Ok(())
@@ -344,6 +419,7 @@ impl<'a> Putting<'a> {
         data_id: DataId,
         envelope: Bytes,
         size: Option<u64>,
+        memory: Option<&dyn UploadMemory>,
         seal_all: impl FnOnce(&mut PartWriter) -> Result<u64> + Send + 'scope,
     ) -> Result<()> {
         let mut parts = Parts::new(size, |mut out: PartWriter| {
@@ -355,7 +431,7 @@ impl<'a> Putting<'a> {
             started.map(drop).map_err(|error| Error::io("cannot start a thread", error))
         });
         let content = Content::Parts { size, source: &mut parts };
-        if self.store(path, stored, data_id, envelope, content).await? {
+        if self.store(path, stored, data_id, envelope, content, memory).await? {
             self.told(path, stored, parts.plain_len(), data_id);
         }
         Ok(())
@@ -369,9 +445,10 @@ impl<'a> Putting<'a> {
         data_id: DataId,
         envelope: Bytes,
         content: Content<'c>,
+        memory: Option<&'c dyn UploadMemory>,
     ) -> Result<bool> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
-        let request = PutRequest { stored, data_id, envelope, content, if_exists };
+        let request = PutRequest { stored, data_id, envelope, content, if_exists, memory };
         if let Stored::Stored(_) = drive::put(location, request).await? {
             return Ok(true);
         }

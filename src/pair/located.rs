@@ -73,13 +73,21 @@ pub enum LocatedPutOutcome {
 pub struct LocatedPut {
     replace: bool,
     in_parts: bool,
+    /// Whether the envelope was confirmed by an earlier run.
+    resumed: bool,
     step: LocatedPutStep,
 }
 
 impl LocatedPut {
     /// A pair whose container is sent at once, or `in_parts`.
     pub fn new(if_exists: IfExists, in_parts: bool) -> Self {
-        Self { replace: if_exists == IfExists::Replace, in_parts, step: LocatedPutStep::Look }
+        let replace = if_exists == IfExists::Replace;
+        Self { replace, in_parts, resumed: false, step: LocatedPutStep::Look }
+    }
+
+    /// A pair whose envelope an earlier run wrote, before it died while it sent parts: no envelope is written twice.
+    pub fn resumed(if_exists: IfExists) -> Self {
+        Self { resumed: true, ..Self::new(if_exists, true) }
     }
 
     /// What to do next.
@@ -91,8 +99,8 @@ impl LocatedPut {
     pub fn reply(&mut self, reply: LocatedPutReply) {
         use {LocatedPutOutcome as Outcome, LocatedPutReply as Reply, LocatedPutStep as Step};
         self.step = match (self.step, reply) {
-            (Step::Look, Reply::Absent) => Step::CreateEnvelope,
-            (Step::Look, Reply::Exists) if self.replace => Step::CreateEnvelope,
+            (Step::Look, Reply::Absent) => self.begin(),
+            (Step::Look, Reply::Exists) if self.replace => self.begin(),
             (Step::Look, Reply::Exists) => Step::Finished(Outcome::Exists),
             (Step::CreateEnvelope | Step::ReadEnvelope, Reply::Done) if self.in_parts => Step::SendParts,
             (Step::CreateEnvelope | Step::ReadEnvelope, Reply::Done) => self.write_container(),
@@ -110,6 +118,10 @@ impl LocatedPut {
             (Step::Finished(outcome), _) => Step::Finished(outcome),
             _ => Step::Finished(Outcome::Failed),
         };
+    }
+
+    fn begin(&self) -> LocatedPutStep {
+        if self.resumed { LocatedPutStep::SendParts } else { LocatedPutStep::CreateEnvelope }
     }
 
     fn write_container(&self) -> LocatedPutStep {

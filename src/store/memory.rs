@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use sha1::{Digest as _, Sha1};
 
 use super::{
-    Body, Capabilities, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, Part, PutOptions,
+    Resumed, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -242,7 +243,7 @@ impl Store for MemoryStore {
             parts: BTreeMap::new(),
         };
         state.uploads.insert(id, started);
-        Ok(Box::new(MemoryUpload { store: self.clone(), id, completed: OnceLock::new() }))
+        Ok(Box::new(MemoryUpload::new(self.clone(), id)))
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -301,16 +302,39 @@ impl Store for MemoryStore {
         self.state().uploads.retain(|id, _| id.to_string() != unfinished.id);
         Ok(())
     }
+
+    async fn resume(&self, unfinished: &Unfinished, _: &PutOptions) -> Result<Resumed> {
+        let state = self.state();
+        let found = state.uploads.iter().find(|(id, _)| id.to_string() == unfinished.id);
+        let gone = || Error::not_found("the upload was completed or aborted").about(&*unfinished.key);
+        let (id, started) = found.ok_or_else(gone)?;
+        let part = |(number, body): (&u32, &Bytes)| Part {
+            number: *number,
+            size: body.len() as u64,
+            sha1: Some(hex(&Sha1::digest(body))),
+        };
+        let parts = started.parts.iter().map(part).collect();
+        Ok(Resumed { upload: Box::new(MemoryUpload::new(self.clone(), *id)), parts })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct MemoryUpload {
     store: MemoryStore,
     id: u64,
+    name: String,
     /// What `complete` answered, for when it is asked again.
     completed: OnceLock<Written>,
 }
 
 impl MemoryUpload {
+    fn new(store: MemoryStore, id: u64) -> Self {
+        Self { store, id, name: id.to_string(), completed: OnceLock::new() }
+    }
+
     fn gone(&self) -> Error {
         Error::not_found("the upload was completed or aborted")
     }
@@ -345,5 +369,9 @@ impl Upload for MemoryUpload {
     async fn abort(&self) -> Result<()> {
         self.store.state().uploads.remove(&self.id);
         Ok(())
+    }
+
+    fn id(&self) -> Option<&str> {
+        Some(&self.name)
     }
 }

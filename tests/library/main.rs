@@ -9,5 +9,6 @@ mod keys;
 mod properties;
 mod published;
 mod put;
+mod put_resume;
 mod remove;
 mod rsa_second;

@@ -38,8 +38,9 @@ fn every_feature() -> impl Iterator<Item = Features> {
         .flat_map(|versions| [false, true].map(|conditions| Features { versions, conditions }))
 }
 
-fn options(place: &Place, store: &MemoryStore) -> PutOptions {
+pub(crate) fn options(place: &Place, store: &MemoryStore) -> PutOptions {
     PutOptions {
+        journals: None,
         location: Location::new(Arc::new(store.clone()), "some/prefix").unwrap(),
         target: Target::Below(vec![]),
         except: None,
@@ -58,7 +59,7 @@ fn options(place: &Place, store: &MemoryStore) -> PutOptions {
 }
 
 /// Everything that is stored, by key, newest first.
-fn stored(store: &MemoryStore) -> BTreeMap<String, Vec<Vec<u8>>> {
+pub(crate) fn stored(store: &MemoryStore) -> BTreeMap<String, Vec<Vec<u8>>> {
     let state = store.state();
     let mut all: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
     for listed in state.list(&ListOptions { versions: true, ..ListOptions::default() }) {
@@ -70,7 +71,7 @@ fn stored(store: &MemoryStore) -> BTreeMap<String, Vec<Vec<u8>>> {
 }
 
 /// The metadata and contents of a container, opened with the envelope that has its name.
-fn opened(
+pub(crate) fn opened(
     place: &Place,
     all: &BTreeMap<String, Vec<Vec<u8>>>,
     key: &str,
@@ -89,7 +90,7 @@ fn opened(
     (metadata, plain)
 }
 
-fn unfinished(store: &MemoryStore) -> usize {
+pub(crate) fn unfinished(store: &MemoryStore) -> usize {
     store.unfinished("").count().now_or_never().unwrap()
 }
 

@@ -61,6 +61,7 @@ impl Vault {
         std::fs::create_dir_all(folder).unwrap();
         self.place.write(format!("in/{name}"), contents);
         let options = PutOptions {
+            journals: None,
             location: self.location(),
             target: put::Target::Named(name.split('/').map(|segment| segment.as_bytes().to_vec()).collect()),
             except: None,

@@ -294,7 +294,8 @@ async fn store(
         true => Content::Parts { size: Some(pair.container.len() as u64), source: &mut source },
         false => Content::Whole(pair.container),
     };
-    let request = PutRequest { stored, data_id: pair.id, envelope: pair.envelope, content, if_exists };
+    let (data_id, envelope) = (pair.id, pair.envelope);
+    let request = PutRequest { stored, data_id, envelope, content, if_exists, memory: None };
     match put(location, request).await? {
         Stored::Stored(_) => Ok(()),
         Stored::Exists => panic!("{stored} is there"),

@@ -32,6 +32,13 @@ pub(super) fn env(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// Where this user's programs keep what is worth keeping between runs (the XDG Base Directory Specification).
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let named = filled("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let usual = || Some(home()?.join(".local/state"));
+    Some(named.or_else(usual)?.join("sidekey"))
+}
+
 /// The same, where an empty value is as good as none.
 fn filled(name: &str) -> Option<OsString> {
     env(name).filter(|value| !value.is_empty())

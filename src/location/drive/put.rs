@@ -1,11 +1,12 @@
 //! Stores a pair.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use sha1::{Digest as _, Sha1};
 
 use super::fetch;
 use crate::format::HEADER_LEN;
@@ -16,7 +17,9 @@ use crate::pair::{
     IfExists, LATEST, LocatedPut, LocatedPutOutcome as Outcome, LocatedPutReply as Reply,
     LocatedPutStep as Step,
 };
-use crate::store::{Capabilities, DATA_ID_INFO, Info, OnlyIf, PutOptions, Store, Upload, Written};
+use crate::store::{
+    Capabilities, DATA_ID_INFO, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, Written,
+};
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// A part where parts go out side by side.
@@ -41,6 +44,31 @@ pub struct PutRequest<'a> {
     pub content: Content<'a>,
     /// What becomes of a container that has the name already.
     pub if_exists: IfExists,
+    /// Where the upload of parts is remembered, so that another run can go on with it.
+    pub memory: Option<&'a dyn UploadMemory>,
+}
+
+/// Remembers an upload on this machine.
+pub trait UploadMemory: fmt::Debug + Send + Sync {
+    /// What an earlier run began: with the same file key, the same parts, and an envelope that is there.
+    fn begun(&self) -> Option<Begun>;
+
+    /// An upload has begun. It is sent only when this is kept.
+    ///
+    /// # Errors
+    /// What keeping it fails with.
+    fn begin(&self, upload: &Unfinished, part_len: u64) -> Result<()>;
+}
+
+/// An upload that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The store's name for it.
+    pub upload: Unfinished,
+    /// The length of its parts but the last, in bytes.
+    pub part_len: u64,
+    /// How long ago its envelope was about to be written.
+    pub age: Duration,
 }
 
 /// The bytes of a container.
@@ -92,7 +120,10 @@ pub enum Stored {
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
     let in_parts = matches!(request.content, Content::Parts { .. });
-    let mut machine = LocatedPut::new(request.if_exists, in_parts);
+    let mut machine = match request.memory.and_then(UploadMemory::begun) {
+        Some(_) => LocatedPut::resumed(request.if_exists),
+        None => LocatedPut::new(request.if_exists, in_parts),
+    };
     let mut put = Putting::new(location, request).await?;
     loop {
         let reply = match machine.step() {
@@ -125,6 +156,18 @@ pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
     }
 }
 
+/// Whether the envelope of a container is there; whoever may only write is trusted to have written it.
+///
+/// # Errors
+/// What asking the store fails with.
+pub async fn has_envelope(location: &Location, stored: &str, data_id: &DataId) -> Result<bool> {
+    let Some(envelope) = envelope_name(stored, Some(data_id)) else { return Ok(false) };
+    match is_there(location.store(), &location.key(&envelope)).await {
+        Err(error) if error.kind() == ErrorKind::Permission => Ok(true),
+        asked => asked,
+    }
+}
+
 /// What the steps of a put need to know of each other.
 struct Putting<'l, 'r> {
     location: &'l Location,
@@ -135,6 +178,8 @@ struct Putting<'l, 'r> {
     envelope: String,
     /// When the envelope was about to be written.
     began: Instant,
+    /// How long it was then since an earlier run wrote it.
+    age: Duration,
     /// The first bytes of the container, and how many it has.
     head: Bytes,
     size: u64,
@@ -159,6 +204,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             capabilities: location.store().capabilities().await?,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
+            age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
             request,
             began: Instant::now(),
             head,
@@ -224,7 +270,11 @@ impl<'l, 'r> Putting<'l, 'r> {
     async fn send_parts(&mut self) -> Result<Reply> {
         let taken = std::mem::replace(&mut self.request.content, Content::Whole(Bytes::new()));
         let Content::Parts { size, source } = taken else { return Ok(Reply::Failed) };
-        let len = part_len(&self.capabilities, size).map_err(|error| error.about(self.shown()))?;
+        let begun = self.request.memory.and_then(UploadMemory::begun);
+        let len = match begun.as_ref().and_then(|begun| usize::try_from(begun.part_len).ok()) {
+            Some(len) => len.max(1),
+            None => part_len(&self.capabilities, size).map_err(|error| error.about(self.shown()))?,
+        };
         let first = source.next(len).await?.unwrap_or_default();
         self.head = head_of(&first);
         let second = match first.len() < len {
@@ -237,24 +287,55 @@ impl<'l, 'r> Putting<'l, 'r> {
             return Ok(Reply::Done);
         };
         let options = PutOptions { size, ..self.options(self.request.if_exists == IfExists::Replace) };
-        let upload = self.store.upload(&self.container, &options).await?;
-        match self.send(upload.as_ref(), [first, second], source, len).await {
+        let Resumed { upload, parts: have } = self.begin(begun, len, &options).await?;
+        match self.send(upload.as_ref(), &have, [first, second], source, len).await {
             Ok(parts) => {
                 self.upload = Some((upload, parts));
                 Ok(Reply::Done)
             }
             Err(error) => {
-                // What is left of it is found by `clean`.
-                let _ = upload.abort().await;
+                // What is left of it is gone on with, where it is remembered, and found by `clean`.
+                if !self.is_remembered(upload.as_ref(), &error) {
+                    let _ = upload.abort().await;
+                }
                 Err(error)
             }
         }
+    }
+
+    /// Goes on with the upload of an earlier run, or begins one; whichever it is, it is remembered.
+    async fn begin(&self, begun: Option<Begun>, len: usize, options: &PutOptions) -> Result<Resumed> {
+        if let Some(begun) = begun {
+            match self.store.resume(&begun.upload, options).await {
+                Ok(resumed) => return Ok(resumed),
+                // It was thrown away; its envelope is there all the same, and the file key serves the same bytes.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Refused) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let upload = self.store.upload(&self.container, options).await?;
+        if let (Some(memory), Some(id)) = (self.request.memory, upload.id()) {
+            let (key, id) = (self.container.clone(), id.to_owned());
+            let unfinished = Unfinished { key, id, started: SystemTime::UNIX_EPOCH };
+            if let Err(error) = memory.begin(&unfinished, len as u64) {
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        }
+        Ok(Resumed { upload, parts: vec![] })
+    }
+
+    /// Whether another run can go on after this error: the source and the request are as good as they were.
+    fn is_remembered(&self, upload: &dyn Upload, error: &Error) -> bool {
+        let passing = !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Input | ErrorKind::Usage);
+        passing && self.request.memory.is_some() && upload.id().is_some()
     }
 
     /// Sends what was read already and what is left, several parts at a time where the store takes them.
     async fn send(
         &mut self,
         upload: &dyn Upload,
+        have: &[Part],
         read: [Bytes; 2],
         source: &mut dyn PartSource,
         len: usize,
@@ -283,7 +364,12 @@ impl<'l, 'r> Putting<'l, 'r> {
             false => 1,
         };
         bodies
-            .map_ok(|(number, body)| upload.part(number, body))
+            .map_ok(|(number, body)| async move {
+                match have.iter().any(|part| is_part(part, number, &body)) {
+                    true => Ok(()),
+                    false => upload.part(number, body).await,
+                }
+            })
             .try_buffer_unordered(at_once)
             .try_for_each(|()| std::future::ready(Ok(())))
             .await?;
@@ -308,7 +394,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     async fn write_container(&mut self, replace: bool) -> Result<Reply> {
-        if self.began.elapsed() >= LATEST {
+        if self.began.elapsed() + self.age >= LATEST {
             return Err(self.too_late("was written more than 21 days"));
         }
         if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
@@ -362,7 +448,9 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     async fn finish(self, outcome: Outcome) -> Result<Stored> {
-        if let (Some((upload, _)), Outcome::Exists | Outcome::Failed) = (&self.upload, outcome) {
+        if let (Some((upload, _)), Outcome::Exists | Outcome::Failed) = (&self.upload, outcome)
+            && !self.error.as_ref().is_some_and(|error| self.is_remembered(upload.as_ref(), error))
+        {
             let _ = upload.abort().await;
         }
         let error = |kind, message: &str| {
@@ -424,6 +512,18 @@ async fn is_there(store: &dyn Store, key: &str) -> Result<bool> {
 
 fn head_of(bytes: &Bytes) -> Bytes {
     bytes.slice(..bytes.len().min(HEADER_LEN))
+}
+
+/// Whether a store has these bytes as this part. Whoever sends parts under the same upload sends the same bytes; where the
+/// store tells a digest, it is compared all the same.
+fn is_part(part: &Part, number: u32, body: &Bytes) -> bool {
+    part.number == number
+        && part.size == body.len() as u64
+        && part.sha1.as_ref().is_none_or(|sha1| *sha1 == sha1_of(body))
+}
+
+fn sha1_of(body: &[u8]) -> String {
+    Sha1::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn rest(source: &mut dyn PartSource, len: usize) -> impl Stream<Item = Result<Bytes>> + Send {
@@ -490,6 +590,7 @@ mod tests {
             envelope: Bytes::from_static(b"envelope"),
             content,
             if_exists,
+            memory: None,
         }
     }
 

@@ -51,6 +51,9 @@ pub struct PutOptions {
     pub jobs: usize,
     /// Whether only to tell what would be put.
     pub dry_run: bool,
+    /// The folder of this machine where large uploads are remembered with their one-time keys until both halves are there,
+    /// so that another run can go on with them; nothing where they are not to be.
+    pub journals: Option<PathBuf>,
     /// The time that envelopes say they were created.
     pub now: SystemTime,
 }
