@@ -198,7 +198,7 @@ fn a_journal_that_is_torn_or_missing_costs_work_alone() {
 
 #[test]
 fn without_a_place_for_journals_nothing_is_left_of_an_upload_that_failed() {
-    let died = Died::after(6);
+    let died = Died::after(5);
     let faulty = Faulty::new(Arc::new(died.store.clone()));
     let mut sent = 0;
     faulty.plan(move |call| {
