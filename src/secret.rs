@@ -56,6 +56,10 @@ secret_key!(
     /// The CMAC key of a container's sections, derived from its [`FileKey`].
     MacKey
 );
+secret_key!(
+    /// The key under which a service keeps one container, where it is asked to (SSE-C), derived from its [`FileKey`].
+    SseKey
+);
 
 impl FileKey {
     /// A new random file key.
