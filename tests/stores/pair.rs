@@ -294,7 +294,15 @@ async fn store(
         true => Content::Parts { size: Some(pair.container.len() as u64), source: &mut source },
         false => Content::Whole(pair.container),
     };
-    let request = PutRequest { stored, data_id: pair.id, envelope: pair.envelope, content, if_exists };
+    let request = PutRequest {
+        stored,
+        data_id: pair.id,
+        envelope: pair.envelope,
+        content,
+        envelope_encryption: None,
+        container_encryption: None,
+        if_exists,
+    };
     match put(location, request).await? {
         Stored::Stored(_) => Ok(()),
         Stored::Exists => panic!("{stored} is there"),
