@@ -60,6 +60,10 @@ secret_key!(
     /// What the initialization vectors of one container come from, where it may have to be made a second time.
     IvKey
 );
+secret_key!(
+    /// The key under which a service keeps one container, where it is asked to (SSE-C), derived from its [`FileKey`].
+    SseKey
+);
 
 impl IvKey {
     /// A new random key.

@@ -10,7 +10,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _};
 use sidekey::{Error, IoContext as _, Result};
 
 use super::Command;
-use super::config::{SETTINGS, Typed as TypedSettings};
+use super::config::{SETTINGS, SSE, Setting, Typed as TypedSettings};
 use super::report::Settings;
 
 /// encrypts backups on this machine, and moves them to a new key pair by rewriting only their small key files.
@@ -72,14 +72,16 @@ pub(super) struct Line {
     pub(super) settings: Settings,
     /// The configuration file that it names.
     pub(super) config: Option<PathBuf>,
+    /// What it says for settings.
+    pub(super) typed: TypedSettings,
     pub(super) wanted: Wanted,
 }
 
 /// What is to be done.
 pub(super) enum Wanted {
     Run(Command),
-    /// Explain the configuration; the settings that were typed.
-    Explain(TypedSettings),
+    /// Explain the configuration.
+    Explain,
 }
 
 /// What a command line says; nothing when it only asked for help or the version, which are then printed.
@@ -87,15 +89,15 @@ pub(super) enum Wanted {
 /// # Errors
 /// `Usage`, with a hint.
 pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
-    let parsed = Typed::command().try_get_matches_from(typed).and_then(|matches| {
+    let parsed = command().try_get_matches_from(typed).and_then(|matches| {
         let parsed = Typed::from_arg_matches(&matches)?;
         Ok((parsed, typed_settings(&matches)))
     });
     match parsed {
-        Ok((Typed { global, command, .. }, settings)) => {
+        Ok((Typed { global, command, .. }, typed)) => {
             let Global { json, quiet, verbose, config, explain_config, .. } = global;
             let wanted = match command {
-                _ if explain_config => Wanted::Explain(settings),
+                _ if explain_config => Wanted::Explain,
                 Some(command) => Wanted::Run(command),
                 None => {
                     return Err(
@@ -103,7 +105,7 @@ pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
                     );
                 }
             };
-            Ok(Some(Line { settings: Settings { json, quiet, verbose }, config, wanted }))
+            Ok(Some(Line { settings: Settings { json, quiet, verbose }, config, typed, wanted }))
         }
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
@@ -121,7 +123,7 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
     let mut level = Some(matches);
     while let Some(matches) = level {
         for setting in SETTINGS {
-            let id = setting.key.replace('-', "_");
+            let id = setting.id();
             let typed = matches.try_contains_id(&id).is_ok_and(|known| known)
                 && matches.value_source(&id) == Some(ValueSource::CommandLine);
             let value = matches.try_get_raw(&id).ok().flatten().and_then(|mut values| values.next());
@@ -134,9 +136,19 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
     found
 }
 
-/// The whole command line as clap knows it, for completions and manual pages.
+/// The commands that take a location.
+const ON_LOCATIONS: [&str; 9] = ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "bucket"];
+
+/// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
+/// the configuration, not by the commands.
 pub(super) fn command() -> clap::Command {
-    Typed::command()
+    ON_LOCATIONS.into_iter().fold(Typed::command(), |all, name| {
+        all.mut_subcommand(name, |command| {
+            // Only what writes containers has something to ask the service for.
+            let options = SETTINGS.into_iter().filter(|setting| setting.key != SSE.key || name == "put");
+            command.args(options.filter_map(Setting::option))
+        })
+    })
 }
 
 fn in_our_words(error: &clap::Error, typed: &[OsString]) -> Error {
@@ -187,7 +199,7 @@ fn plain(arg: &str) -> String {
 
 /// `--output <NAME>` without its value; `<KEY>` without the brackets.
 fn option(arg: &str) -> String {
-    match arg.split_once([' ', '=']) {
+    match arg.split_once([' ', '=', '[']) {
         Some((option, _)) if option.starts_with('-') => option.to_owned(),
         _ => plain(arg),
     }

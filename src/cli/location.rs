@@ -8,13 +8,14 @@ use std::sync::Arc;
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
+use sidekey::location::customer::PairEncryption;
 use sidekey::store::local::LocalStore;
 use sidekey::{Error, ErrorKind, KeyId, Result};
 
 use super::config::{self, JOBS, Pinned, Remote, Setting};
 use super::identity::load_recipients;
 use super::report::Report;
-use super::{services, work};
+use super::{services, sse, work};
 
 /// A place in a location, and what is configured for it.
 #[derive(Debug)]
@@ -116,6 +117,14 @@ impl Place {
             Some(remote) if typed.is_empty() => &remote.identities,
             _ => typed,
         }
+    }
+
+    /// How the service is asked to encrypt what is put there.
+    ///
+    /// # Errors
+    /// `Usage` where there is no service; those of reading a key.
+    pub(crate) fn encryption(&self) -> Result<PairEncryption> {
+        sse::of_pairs(self.remote, self.folder.is_some())
     }
 
     /// What is configured for a setting, where anything is.

@@ -14,9 +14,11 @@ mod passphrase;
 mod prompt;
 mod report;
 mod services;
+mod sse;
 mod work;
 
 mod audit;
+mod bucket;
 mod cat;
 mod clean;
 mod completions;
@@ -71,6 +73,7 @@ commands! {
     Verify => verify,
     Audit => audit,
     Clean => clean,
+    Bucket => bucket,
     Rewrap => rewrap,
     Encrypt => encrypt,
     Decrypt => decrypt,
@@ -105,11 +108,12 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
 fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     // The one command that makes the file.
     let may_be_missing = matches!(line.wanted, Wanted::Run(Command::Remote(_)));
-    config::set(Config::load(line.config.as_deref(), may_be_missing)?);
+    config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
+    services::tell_to(report.details());
     match line.wanted {
         Wanted::Run(command) => command.run(report),
-        Wanted::Explain(typed) => {
-            config::current().explain(&typed, report);
+        Wanted::Explain => {
+            config::current().explain(report);
             Ok(())
         }
     }

@@ -128,6 +128,7 @@ impl Args {
                 Digest::Sha256 => DigestKind::Sha256,
                 Digest::None => DigestKind::None,
             },
+            encryption: place.encryption()?,
             jobs: place.jobs(self.jobs),
             dry_run: self.dry_run,
             // A folder keeps nothing of an upload that dies.

@@ -26,6 +26,22 @@ pub(crate) struct Settings {
     pub(crate) verbose: bool,
 }
 
+/// Where remarks for people who asked for more go, to keep: it outlives the report.
+#[derive(Clone)]
+pub(crate) struct Details {
+    wanted: bool,
+    bar: ProgressBar,
+}
+
+impl Details {
+    /// One remark; beside progress where there is any.
+    pub(crate) fn tell(&self, text: impl Display) {
+        if self.wanted {
+            print_stderr(&self.bar, &format!("sidekey: {text}"));
+        }
+    }
+}
+
 /// The report of one run; threads may share it.
 pub(crate) struct Report {
     settings: Settings,
@@ -129,9 +145,12 @@ impl Report {
 
     /// A remark for people who asked for more.
     pub(crate) fn detail(&self, text: impl Display) {
-        if self.settings.verbose && !self.settings.json {
-            self.stderr(&format!("sidekey: {text}"));
-        }
+        self.details().tell(text);
+    }
+
+    /// The same for those who keep it.
+    pub(crate) fn details(&self) -> Details {
+        Details { wanted: self.settings.verbose && !self.settings.json, bar: self.bar.clone() }
     }
 
     /// Something to look at that is no failure.
@@ -250,14 +269,18 @@ impl Report {
     }
 
     fn stderr(&self, line: &str) {
-        // Where standard error is closed there is nowhere left to say so.
-        let line = shown(line, io::stderr().is_terminal());
-        self.bar.suspend(|| drop(writeln!(io::stderr(), "{line}")));
+        print_stderr(&self.bar, line);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn print_stderr(bar: &ProgressBar, line: &str) {
+    // Where standard error is closed there is nowhere left to say so.
+    let line = shown(line, io::stderr().is_terminal());
+    bar.suspend(|| drop(writeln!(io::stderr(), "{line}")));
 }
 
 /// Progress in files and bytes; gone from the terminal when dropped.

@@ -3,7 +3,8 @@
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use crate::secret::{EncKey, FileKey, MacKey};
+use crate::DataId;
+use crate::secret::{EncKey, FileKey, MacKey, SseKey};
 
 /// HKDF-SHA-256 (RFC 5869) of a file key under the first 32 bytes of its container's header.
 pub struct Derivation(Hkdf<Sha256>);
@@ -31,6 +32,13 @@ impl Derivation {
         let mut commitment = [0; 32];
         let Ok(()) = self.expand(b"sidekey/1 commit", &mut commitment);
         commitment
+    }
+
+    /// The key under which a service keeps the container (SSE-C). Its salt is the data id: the header cannot be read before.
+    pub fn sse_key(file_key: &FileKey, data_id: &DataId) -> SseKey {
+        let derivation = Self(Hkdf::new(Some(&data_id.0), file_key.expose()));
+        let Ok(key) = SseKey::from_fill(|key| derivation.expand(b"sidekey/1 sse-c", key));
+        key
     }
 
     fn expand(&self, info: &[u8], out: &mut [u8; 32]) -> Result<(), std::convert::Infallible> {

@@ -82,8 +82,7 @@ mod tests {
         let make = |threads| {
             let options = SealOptions { threads, digest: DigestKind::Sha256, ..SealOptions::default() };
             let mut container = Vec::new();
-            seal(&file_key, DataId::from_bytes([9; 16]), None, &*plain, &mut container, &ivs, &options)
-                .unwrap();
+            seal(&file_key, DataId([9; 16]), None, &*plain, &mut container, &ivs, &options).unwrap();
             container
         };
         let one = make(1);

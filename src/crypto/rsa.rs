@@ -172,6 +172,14 @@ impl PrivateKey {
         })
     }
 
+    /// The same key for another owner; its secret is not copied.
+    ///
+    /// # Errors
+    /// What the library refuses.
+    pub fn share(&self) -> Result<Self> {
+        Self::new(self.key.clone())
+    }
+
     /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public

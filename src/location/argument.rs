@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Location, RESERVED};
+use crate::crypto::rsa::PrivateKey;
 use crate::name::{ObjectName, stored_folder};
 use crate::{Error, Result};
 
@@ -111,6 +112,14 @@ impl Target {
     /// What the stored names of everything below it begin with: nothing, or stored segments with a `/` at the end.
     pub fn stored_prefix(&self) -> String {
         self.path.iter().map(|segment| stored_folder(segment) + "/").collect()
+    }
+
+    /// The same place, where private keys open what the service keeps under keys of its own (SSE-C).
+    ///
+    /// # Errors
+    /// Those of [`Location::unlocked`].
+    pub fn unlocked(&self, identities: &[PrivateKey]) -> Result<Self> {
+        Ok(Self { location: self.location.unlocked(identities)?, ..self.clone() })
     }
 
     /// The same place as a folder.

@@ -3,12 +3,15 @@
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
 pub mod argument;
+pub mod customer;
 pub mod drive;
 pub mod listing;
 pub mod read;
 
 use std::sync::Arc;
 
+use self::customer::Unlocking;
+use crate::crypto::rsa::PrivateKey;
 use crate::name::ObjectName;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -36,6 +39,18 @@ impl Location {
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Ok(Self { store, prefix })
+    }
+
+    /// The same with private keys, which open containers that the service keeps under a key of their own (SSE-C).
+    ///
+    /// # Errors
+    /// What sharing a key fails with.
+    pub fn unlocked(&self, identities: &[PrivateKey]) -> Result<Self> {
+        let store = match identities {
+            [] => Arc::clone(&self.store),
+            _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
+        };
+        Ok(Self { store, prefix: self.prefix.clone() })
     }
 
     /// The store that it is in.

@@ -140,7 +140,11 @@ fn envelope_keys(container: &str, data_id: &DataId) -> Vec<(Form, String)> {
 }
 
 /// A whole object of the size of an envelope; of a longer one a byte more than that, which its parser refuses.
-async fn small(store: &dyn Store, key: &str, version: Option<VersionId>) -> Result<(Object, Bytes)> {
+pub(super) async fn small(
+    store: &dyn Store,
+    key: &str,
+    version: Option<VersionId>,
+) -> Result<(Object, Bytes)> {
     let most = envelope::MAX_BYTES as u64 + 1;
     let read = async {
         let Download { object, body } =

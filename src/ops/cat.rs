@@ -127,7 +127,8 @@ struct Printing<'a> {
 impl Printing<'_> {
     fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
         let lookup = Lookup { which: &self.options.which, handle: self.handle };
-        let (location, name, version) = match lookup.find(source)? {
+        let source = source.unlocked(&self.options.identities)?;
+        let (location, name, version) = match lookup.find(&source)? {
             Place::Object { location, name, version } => (location, name, version),
             Place::Folder { target, .. } => {
                 return Err(Error::usage("is a folder")

@@ -85,6 +85,8 @@ pub fn get(
     if matches!(options.which, Which::Version(_)) && sources.len() != 1 {
         return Err(Error::usage("a version is of one object").hint("name one object, or use --at TIME"));
     }
+    let sources: Vec<Source> =
+        sources.iter().map(|source| source.unlocked(&options.identities)).collect::<Result<_>>()?;
     let runtime = runtime::start()?;
     let lookup = Lookup { which: &options.which, handle: runtime.handle() };
     let places: Vec<Place<'_>> = sources.iter().map(|source| lookup.find(source)).collect::<Result<_>>()?;

@@ -21,6 +21,8 @@ pub(crate) enum Front {
     Ours(Header),
     /// A file of the OpenSSL recipe.
     Recipe,
+    /// The service keeps it under a key that is not at hand (SSE-C). The data id is what is said beside it.
+    Locked(Option<DataId>),
 }
 
 /// What an envelope is by its text.
@@ -41,7 +43,12 @@ pub(crate) enum Text {
 /// what reading fails with.
 pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front> {
     let about = |error: Error| error.about(location.store().show(&object.key));
-    let bytes = start(location, object, HEADER_LEN as u64).await?;
+    let bytes = match start(location, object, HEADER_LEN as u64).await {
+        Err(error) if error.kind() == ErrorKind::Auth => {
+            return Ok(Front::Locked(hint_of(location, object).await));
+        }
+        read => read?,
+    };
     if recipe::detect_container(&bytes).is_some() {
         return Ok(Front::Recipe);
     }
@@ -58,6 +65,15 @@ pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front>
         )),
         None => Ok(Front::Ours(header)),
     }
+}
+
+/// The data id that is said beside a container: a hint.
+async fn hint_of(location: &Location, object: &Object) -> Option<DataId> {
+    let info = match &object.info {
+        Some(info) => info.clone(),
+        None => location.store().stat(&object.key, Some(&object.version)).await.ok()?.info?,
+    };
+    info.get(DATA_ID_INFO)?.parse().ok()
 }
 
 /// Reads one version of an object that is called like an envelope.

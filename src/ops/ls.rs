@@ -8,14 +8,14 @@ use std::fmt;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
 
-use crate::format::{Header, section};
+use crate::format::section;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, PairEntry, Scope};
 use crate::name::plain_folder;
 use crate::ops::look::{self, Front, Text};
 use crate::ops::runtime;
 use crate::store::Object;
-use crate::{Error, ErrorKind, KeyId, Result};
+use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
 /// What to list, and how much of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -274,13 +274,18 @@ impl Lister<'_> {
         match look::front(&self.target.location, object).await {
             Ok(Front::Ours(header)) => {
                 let size = section::plain_len(object.size, &header).ok();
-                match self.recipients(pair, object, &header).await {
+                match self.recipients(pair, object, header.data_id()).await {
                     Ok(Some(recipients)) => Line { size, recipients, ..line },
                     Ok(None) => Line { size, problem: Some(Problem::NoEnvelope), ..line },
                     Err(error) => Line { size, problem: Some(Problem::Unreadable(error)), ..line },
                 }
             }
-            Ok(Front::Recipe) => {
+            Ok(Front::Locked(Some(data_id))) => match self.recipients(pair, object, data_id).await {
+                Ok(Some(recipients)) => Line { recipients, ..line },
+                Ok(None) => Line { problem: Some(Problem::NoEnvelope), ..line },
+                Err(error) => Line { problem: Some(Problem::Unreadable(error)), ..line },
+            },
+            Ok(Front::Recipe | Front::Locked(None)) => {
                 let problem = pair.envelopes.is_empty().then_some(Problem::NoEnvelope);
                 Line { problem, ..line }
             }
@@ -293,9 +298,9 @@ impl Lister<'_> {
         &self,
         pair: &PairEntry,
         container: &Object,
-        header: &Header,
+        data_id: DataId,
     ) -> Result<Option<Vec<KeyId>>> {
-        let (location, data_id) = (&self.target.location, header.data_id());
+        let location = &self.target.location;
         let mut fault = None;
         let may_be_ours =
             |short: &Option<String>| short.as_ref().is_none_or(|short| *short == data_id.short());

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 
+use crate::crypto::rsa::PrivateKey;
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{Entry, PairEntry, Scope, list};
@@ -29,6 +30,14 @@ impl Source {
         let object = target.file().map(|_| target.clone());
         let name = object.as_ref().and_then(|object| object.path.last().cloned());
         Self { object, folder: target.into_folder(), name }
+    }
+}
+
+impl Source {
+    /// The same, where private keys open what the service keeps under keys of its own.
+    pub(crate) fn unlocked(&self, identities: &[PrivateKey]) -> Result<Self> {
+        let object = self.object.as_ref().map(|object| object.unlocked(identities)).transpose()?;
+        Ok(Self { object, folder: self.folder.unlocked(identities)?, name: self.name.clone() })
     }
 }
 

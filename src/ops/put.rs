@@ -31,6 +31,7 @@ use self::parts::{PartWriter, Parts};
 use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
+use crate::location::customer::PairEncryption;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
@@ -40,6 +41,7 @@ use crate::ops::walk::{self, Found, Walk};
 use crate::random::{OsRandom, Pooled, Random};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
+use crate::store::Encryption;
 use crate::wrap::wrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
@@ -125,17 +127,15 @@ pub fn put_stream(
     if !handle.block_on(run.wanted(path, None, &stored))? {
         return Ok(counting.summary());
     }
-    let new = NewPair::generate(options, &OsRandom)?;
-    let (file_key, data_id, seal_options) = (new.file_key, new.data_id, run.seal_options(None));
+    let NewPair { file_key, half } = NewPair::generate(options, &OsRandom)?;
+    let (data_id, seal_options) = (half.data_id, run.seal_options(None));
     let source = Watched { inner: source, observer: run.observer };
     let seal_all = move |out: &mut PartWriter| {
         let (metadata, random) = (Metadata::new(FileType::File), Pooled::new(&OsRandom));
         let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &seal_options);
         sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
     };
-    std::thread::scope(|scope| {
-        handle.block_on(run.parts(scope, path, &stored, data_id, new.envelope, None, None, seal_all))
-    })?;
+    std::thread::scope(|scope| handle.block_on(run.parts(scope, path, &stored, half, None, None, seal_all)))?;
     Ok(counting.summary())
 }
 
@@ -160,6 +160,11 @@ impl<'a> Putting<'a> {
         let capabilities = options.location.store().capabilities().await?;
         if let Some(folder) = &options.journals {
             journal::expire(folder, options.now);
+        }
+        if matches!(options.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
+            return Err(Error::usage("takes no keys of the customer's (SSE-C)")
+                .about(options.location.show(""))
+                .hint("leave out --sse c: what is put is encrypted before it is stored"));
         }
         let each = capabilities.concurrency.div_ceil(options.jobs.max(1));
         Ok(Self {
@@ -305,7 +310,8 @@ impl<'a> Putting<'a> {
         let len = sealed_len(size, Some(&metadata), &options)?;
         let mut journal = self.journal(&found.path, stored);
         let (new, iv_key) = self.pair_of(journal.as_mut(), stored, &before, &metadata).await?;
-        let (file_key, data_id) = (new.file_key, new.data_id);
+        let NewPair { file_key, half } = new;
+        let data_id = half.data_id;
         let seal_all = move |out: &mut PartWriter| {
             let source = Watched { inner: Exactly { inner: &file, left: size }, observer };
             let random = RepeatableIvs::new(&iv_key, &OsRandom);
@@ -315,8 +321,7 @@ impl<'a> Putting<'a> {
             Ok(sealed.plain_len)
         };
         let memory = journal.as_ref().map(|journal| journal as &dyn UploadMemory);
-        let (sizes, envelope) = (Some(len), new.envelope);
-        let done = self.parts(scope, &found.path, stored, data_id, envelope, sizes, memory, seal_all).await;
+        let done = self.parts(scope, &found.path, stored, half, Some(len), memory, seal_all).await;
         if let Some(journal) = journal.filter(|_| done.is_ok()) {
             journal.forget();
         }
@@ -351,7 +356,8 @@ impl<'a> Putting<'a> {
             Ok(OneTime { data_id, file_key, iv_key })
                 if drive::has_envelope(location, stored, &data_id).await? =>
             {
-                return Ok((NewPair { data_id, file_key, envelope: Bytes::new() }, iv_key));
+                let half = FirstHalf::new(self.options, data_id, &file_key, Bytes::new());
+                return Ok((NewPair { file_key, half }, iv_key));
             }
             Ok(_) => journal.start_anew(),
             Err(Some(unfinished)) => {
@@ -361,7 +367,7 @@ impl<'a> Putting<'a> {
             Err(None) => {}
         }
         let (pair, iv_key) = new()?;
-        journal.prepare(subject, &pair.data_id, &pair.file_key, &iv_key);
+        journal.prepare(subject, &pair.half.data_id, &pair.file_key, &iv_key);
         Ok((pair, iv_key))
     }
 
@@ -381,6 +387,7 @@ impl<'a> Putting<'a> {
             ],
             metadata: metadata.iter().map(|byte| format!("{byte:02x}")).collect(),
             digest: self.options.digest as u8,
+            encryption: format!("{:?}", self.options.encryption),
             recipients: self.options.recipients.iter().map(|key| key.id().to_string()).collect(),
         })
     }
@@ -396,28 +403,27 @@ impl<'a> Putting<'a> {
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let random = Pooled::new(&OsRandom);
-        let new = NewPair::generate(self.options, &random)?;
+        let NewPair { file_key, half } = NewPair::generate(self.options, &random)?;
+        let data_id = half.data_id;
         let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
         let options = self.seal_options(Some(size));
-        seal(&new.file_key, new.data_id, Some(metadata), source, &mut container, &random, &options)
+        seal(&file_key, data_id, Some(metadata), source, &mut container, &random, &options)
             .map_err(|error| error.at(path))?;
         unchanged()?;
         let content = Content::Whole(container.into());
-        if self.store(path, stored, new.data_id, new.envelope, content, None).await? {
-            self.told(path, stored, size, new.data_id);
+        if self.store(path, stored, half, content, None).await? {
+            self.told(path, stored, size, data_id);
         }
         Ok(())
     }
 
     /// A source that is encrypted part by part, by a thread of its own, while parts before are stored.
-    #[allow(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]
     async fn parts<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         path: &Path,
         stored: &str,
-        data_id: DataId,
-        envelope: Bytes,
+        half: FirstHalf,
         size: Option<u64>,
         memory: Option<&dyn UploadMemory>,
         seal_all: impl FnOnce(&mut PartWriter) -> Result<u64> + Send + 'scope,
@@ -431,7 +437,8 @@ impl<'a> Putting<'a> {
             started.map(drop).map_err(|error| Error::io("cannot start a thread", error))
         });
         let content = Content::Parts { size, source: &mut parts };
-        if self.store(path, stored, data_id, envelope, content, memory).await? {
+        let data_id = half.data_id;
+        if self.store(path, stored, half, content, memory).await? {
             self.told(path, stored, parts.plain_len(), data_id);
         }
         Ok(())
@@ -442,13 +449,22 @@ impl<'a> Putting<'a> {
         &self,
         path: &Path,
         stored: &'c str,
-        data_id: DataId,
-        envelope: Bytes,
+        half: FirstHalf,
         content: Content<'c>,
         memory: Option<&'c dyn UploadMemory>,
     ) -> Result<bool> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
-        let request = PutRequest { stored, data_id, envelope, content, if_exists, memory };
+        let FirstHalf { data_id, envelope, envelope_encryption, container_encryption } = half;
+        let request = PutRequest {
+            stored,
+            data_id,
+            envelope,
+            content,
+            envelope_encryption,
+            container_encryption,
+            if_exists,
+            memory,
+        };
         if let Stored::Stored(_) = drive::put(location, request).await? {
             return Ok(true);
         }
@@ -493,9 +509,27 @@ struct Named {
 
 /// What a container gets before its first byte is made: nothing of it serves another one.
 struct NewPair {
-    data_id: DataId,
     file_key: FileKey,
+    half: FirstHalf,
+}
+
+/// What is known of a pair before its container is made.
+struct FirstHalf {
+    data_id: DataId,
     envelope: Bytes,
+    envelope_encryption: Option<Encryption>,
+    container_encryption: Option<Encryption>,
+}
+
+impl FirstHalf {
+    fn new(options: &PutOptions, data_id: DataId, file_key: &FileKey, envelope: Bytes) -> Self {
+        Self {
+            data_id,
+            envelope,
+            envelope_encryption: options.encryption.of_envelope(),
+            container_encryption: options.encryption.of_container(file_key, &data_id),
+        }
+    }
 }
 
 impl NewPair {
@@ -503,7 +537,8 @@ impl NewPair {
         let data_id = DataId::generate(random)?;
         let file_key = FileKey::generate(random)?;
         let envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?.to_text()?;
-        Ok(Self { data_id, file_key, envelope: envelope.into() })
+        let half = FirstHalf::new(options, data_id, &file_key, envelope.into());
+        Ok(Self { file_key, half })
     }
 }
 

@@ -175,6 +175,7 @@ pub fn verify(target: &Target, options: &VerifyOptions, observer: &dyn Observer)
         return Err(Error::usage("comparing with files needs their contents")
             .hint("give --level full and the private key with --identity"));
     }
+    let target = &target.unlocked(&options.identities)?;
     let runtime = runtime::start()?;
     let capabilities = runtime.block_on(target.location.store().capabilities())?;
     let run = Verifying {

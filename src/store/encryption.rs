@@ -36,6 +36,12 @@ impl CustomerKey {
         Self { key: copy, id }
     }
 
+    /// The same key by another name.
+    #[must_use]
+    pub fn named(&self, id: String) -> Self {
+        Self { key: Arc::clone(&self.key), id: Some(id) }
+    }
+
     /// The raw bytes; every use is a place to look at.
     pub fn expose(&self) -> &[u8; 32] {
         &self.key

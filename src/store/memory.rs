@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream};
 use sha1::{Digest as _, Sha1};
 
 use super::{
-    Body, Capabilities, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, Part, PutOptions,
-    Resumed, Store, Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, CustomerKey, Download, Encryption, GetOptions, Info, ListOptions, Listed, Object,
+    OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -49,6 +49,8 @@ struct Kept {
     version: u64,
     modified: Duration,
     info: Info,
+    /// What was asked for; the bytes are kept as they came.
+    encryption: Option<Encryption>,
     /// Nothing in a delete marker.
     body: Option<Bytes>,
 }
@@ -57,7 +59,7 @@ struct Kept {
 struct Started {
     key: String,
     at: Duration,
-    options: (OnlyIf, Info),
+    options: (OnlyIf, Info, Option<Encryption>),
     parts: BTreeMap<u32, Bytes>,
 }
 
@@ -74,8 +76,19 @@ impl State {
         }
     }
 
-    /// [`Store::put`].
+    /// [`Store::put`], with no wish about encryption.
     pub fn put(&mut self, key: &str, body: Bytes, only_if: &OnlyIf, info: &Info) -> Result<VersionId> {
+        self.put_encrypted(key, body, only_if, info, None)
+    }
+
+    fn put_encrypted(
+        &mut self,
+        key: &str,
+        body: Bytes,
+        only_if: &OnlyIf,
+        info: &Info,
+        encryption: Option<&Encryption>,
+    ) -> Result<VersionId> {
         let current = self.current(key).map(|kept| kept.version.to_string());
         let holds = match only_if {
             OnlyIf::Always => true,
@@ -89,11 +102,42 @@ impl State {
             })
             .about(key));
         }
-        Ok(self.keep(key, Some(body), info.clone()))
+        Ok(self.keep(key, Some(body), info.clone(), encryption.cloned()))
+    }
+
+    /// All bytes of a version, whoever may read them.
+    pub fn get(&self, key: &str, version: Option<&VersionId>) -> Result<(Object, Bytes)> {
+        let (kept, latest) = self.find(key, version)?;
+        Ok((self.object(key, kept, latest), kept.body.clone().unwrap_or_default()))
+    }
+
+    /// How a version was asked to be encrypted.
+    pub fn encryption(&self, key: &str, version: Option<&VersionId>) -> Result<Option<Encryption>> {
+        Ok(self.find(key, version)?.0.encryption.clone())
     }
 
     /// [`Store::get`] of all bytes.
-    pub fn get(&self, key: &str, version: Option<&VersionId>) -> Result<(Object, Bytes)> {
+    fn read(
+        &self,
+        key: &str,
+        version: Option<&VersionId>,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<(Object, Bytes)> {
+        let refused = match (&self.find(key, version)?.0.encryption, customer_key) {
+            (Some(Encryption::Customer(right)), Some(given)) if right == given => None,
+            (Some(Encryption::Customer(_)), Some(_)) => {
+                Some(Error::auth("is encrypted with a key of the customer's, which is another one"))
+            }
+            (Some(Encryption::Customer(_)), None) => {
+                Some(Error::auth("is encrypted with a key of the customer's, and none was given"))
+            }
+            (_, Some(_)) => Some(Error::input("is not encrypted with a key of the customer's")),
+            (_, None) => None,
+        };
+        refused.map_or_else(|| self.get(key, version), |refused| Err(refused.about(key)))
+    }
+
+    fn find(&self, key: &str, version: Option<&VersionId>) -> Result<(&Kept, bool)> {
         let versions = self.objects.get(key).map_or(&[][..], Vec::as_slice);
         let found = match version {
             None => versions.last(),
@@ -101,8 +145,7 @@ impl State {
         };
         let kept = found.filter(|kept| kept.body.is_some());
         let kept = kept.ok_or_else(|| Error::not_found("there is nothing under that name").about(key))?;
-        let latest = versions.last() == Some(kept);
-        Ok((self.object(key, kept, latest), kept.body.clone().unwrap_or_default()))
+        Ok((kept, versions.last() == Some(kept)))
     }
 
     /// [`Store::list`], all at once.
@@ -144,7 +187,7 @@ impl State {
     /// [`Store::hide`].
     pub fn hide(&mut self, key: &str) -> Result<VersionId> {
         match self.features.versions {
-            true => Ok(self.keep(key, None, Info::new())),
+            true => Ok(self.keep(key, None, Info::new(), None)),
             false => {
                 Err(Error::new(ErrorKind::Refused, "keeps no versions, so nothing can be hidden").about(key))
             }
@@ -160,11 +203,17 @@ impl State {
         self.objects.get(key)?.last().filter(|kept| kept.body.is_some())
     }
 
-    fn keep(&mut self, key: &str, body: Option<Bytes>, info: Info) -> VersionId {
+    fn keep(
+        &mut self,
+        key: &str,
+        body: Option<Bytes>,
+        info: Info,
+        encryption: Option<Encryption>,
+    ) -> VersionId {
         let version = self.writes.entry(key.to_owned()).or_default();
         *version += 1;
         let version = *version;
-        let kept = Kept { version, modified: self.clock, info, body };
+        let kept = Kept { version, modified: self.clock, info, encryption, body };
         let versions = self.objects.entry(key.to_owned()).or_default();
         if !self.features.versions {
             versions.clear();
@@ -228,7 +277,8 @@ impl Store for MemoryStore {
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        let version = self.state().put(key, body, &options.only_if, &options.info)?;
+        let PutOptions { only_if, info, encryption, .. } = options;
+        let version = self.state().put_encrypted(key, body, only_if, info, encryption.as_ref())?;
         Ok(Written { version })
     }
 
@@ -239,7 +289,7 @@ impl Store for MemoryStore {
         let started = Started {
             key: key.to_owned(),
             at: state.clock,
-            options: (options.only_if.clone(), options.info.clone()),
+            options: (options.only_if.clone(), options.info.clone(), options.encryption.clone()),
             parts: BTreeMap::new(),
         };
         state.uploads.insert(id, started);
@@ -247,7 +297,8 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        let (object, body) = self.state().get(key, options.version.as_ref())?;
+        let (version, customer_key) = (options.version.as_ref(), options.customer_key.as_ref());
+        let (object, body) = self.state().read(key, version, customer_key)?;
         let range = options.range.clone().unwrap_or(0..object.size);
         let (start, end) = (range.start.min(object.size), range.end.min(object.size));
         let body = body.slice(start as usize..end.max(start) as usize);
@@ -280,8 +331,9 @@ impl Store for MemoryStore {
         options: &PutOptions,
     ) -> Result<Written> {
         let mut state = self.state();
-        let (_, body) = state.get(from, version)?;
-        let version = state.put(to, body, &options.only_if, &options.info)?;
+        let (_, body) = state.read(from, version, options.source_key.as_ref())?;
+        let PutOptions { only_if, info, encryption, .. } = options;
+        let version = state.put_encrypted(to, body, only_if, info, encryption.as_ref())?;
         Ok(Written { version })
     }
 
@@ -360,8 +412,8 @@ impl Upload for MemoryUpload {
         let bodies = bodies
             .ok_or_else(|| Error::input("the parts are not those that were sent").about(&*started.key))?;
         let body: Vec<u8> = bodies.into_iter().flatten().copied().collect();
-        let (only_if, info) = &started.options;
-        let version = state.put(&started.key, body.into(), only_if, info)?;
+        let (only_if, info, encryption) = &started.options;
+        let version = state.put_encrypted(&started.key, body.into(), only_if, info, encryption.as_ref())?;
         state.uploads.remove(&self.id);
         Ok(self.completed.get_or_init(|| Written { version }).clone())
     }

@@ -21,8 +21,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Resumed,
-    Right, Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Download, Encryption, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 use tries::{Tries, Waits};
@@ -142,11 +142,26 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
     }
 
     /// What is there after a conditional write without an answer.
-    async fn found(&self, key: &str, body: &Bytes, only_if: &OnlyIf) -> Result<Found> {
-        let download = match self.inner.get(key, &GetOptions::default()).await {
+    async fn found(&self, key: &str, body: &Bytes, options: &PutOptions) -> Result<Found> {
+        let only_if = &options.only_if;
+        let customer_key = match &options.encryption {
+            Some(Encryption::Customer(key)) => Some(key.clone()),
+            _ => None,
+        };
+        let read = GetOptions { customer_key, ..GetOptions::default() };
+        let download = match self.inner.get(key, &read).await {
             Ok(download) => download,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(if *only_if == OnlyIf::Absent { Found::AsBefore } else { Found::Other });
+            }
+            // Under another key, or under none.
+            Err(error)
+                if read.customer_key.is_some()
+                    && matches!(error.kind(), ErrorKind::Auth | ErrorKind::Input) =>
+            {
+                let found = self.inner.stat(key, None).await?;
+                let as_before = *only_if == OnlyIf::Version(found.version);
+                return Ok(if as_before { Found::AsBefore } else { Found::Other });
             }
             Err(error) => return Err(error),
         };
@@ -234,7 +249,7 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
         }
         loop {
             if tries.unsure() {
-                match self.found(key, &body, &options.only_if).await {
+                match self.found(key, &body, options).await {
                     Ok(Found::Ours(written)) => return Ok(written),
                     Ok(Found::AsBefore) => {}
                     Ok(Found::Other) => return Err(tries.conflict()),

@@ -16,5 +16,6 @@ mod remote;
 mod rewrap;
 mod rm;
 mod secrets;
+mod services;
 mod stop;
 mod verify;

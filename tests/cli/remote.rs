@@ -9,18 +9,18 @@ const FILE: &str = ".config/sidekey/config.toml";
 
 impl Place {
     /// With these variables in the environment.
-    fn with_env(&self, line: &str, variables: &[(&str, &str)]) -> Ended {
+    pub(crate) fn with_env(&self, line: &str, variables: &[(&str, &str)]) -> Ended {
         let args: Vec<_> = line.split_whitespace().collect();
         ended(self.command(common::SIDEKEY, &args).envs(variables.iter().copied()))
     }
 
-    fn configure(&self, text: &str) {
+    pub(crate) fn configure(&self, text: &str) {
         self.mkdir(".config/sidekey");
         self.write(FILE, text);
     }
 
     /// A path below here, as the program prints it.
-    fn shown(&self, name: &str) -> String {
+    pub(crate) fn shown(&self, name: &str) -> String {
         self.root().join(name).display().to_string()
     }
 }
@@ -185,6 +185,15 @@ fn every_value_says_where_it_came_from() {
             "config = {} (default)\n\
              jobs = 3 (file: line 6)\n\
              if-exists = replace (default)\n\
+             b2-endpoint = that of Backblaze (default)\n\
+             endpoint = AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else that of AWS (default)\n\
+             region = as the aws tool finds it (default)\n\
+             profile = as the aws tool finds it (default)\n\
+             path-style = true where an endpoint is named (default)\n\
+             ca-file = none (default)\n\
+             connections = 16 (default)\n\
+             sse = none: as the bucket says (default)\n\
+             sse-c-key-file = none: each file has a key of its own (default)\n\
              remote.home.location = {} (file: line 1)\n\
              remote.home.jobs = 5 (file: line 3)\n",
             place.shown(FILE),

@@ -4,6 +4,7 @@
 mod common;
 
 mod container;
+mod customer;
 mod get;
 mod keys;
 mod properties;

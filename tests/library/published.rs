@@ -4,6 +4,7 @@ use aes::Aes256;
 use cipher::{BlockModeEncrypt, KeyIvInit};
 use cmac::Mac;
 use proptest::prelude::*;
+use sidekey::DataId;
 use sidekey::crypto::derive::Derivation;
 use sidekey::crypto::lanes::{CbcDecryptor, CbcEncryptor, CbcLane, Cmac, MacLane};
 use sidekey::secret::{EncKey, FileKey, MacKey};
@@ -75,21 +76,38 @@ fn rfc_7914_pbkdf2_sha256() {
 /// Made with `openssl kdf -keylen 32 -kdfopt digest:SHA2-256 … HKDF`.
 #[test]
 fn derived_keys_are_what_openssl_derives() {
-    let derivation = Derivation::new(&FileKey::from_bytes(&[0x42; 32]), &[0x24; 32]);
-    let out = |info: &str| {
+    let file_key = FileKey::from_bytes(&[0x42; 32]);
+    let derivation = Derivation::new(&file_key, &[0x24; 32]);
+    let out = |salt: &str, info: &str| {
         let output = std::process::Command::new("openssl")
             .args(["kdf", "-keylen", "32", "-kdfopt", "digest:SHA2-256", "-binary"])
             .args(["-kdfopt", &format!("hexkey:{}", "42".repeat(32))])
-            .args(["-kdfopt", &format!("hexsalt:{}", "24".repeat(32))])
+            .args(["-kdfopt", &format!("hexsalt:{salt}")])
             .args(["-kdfopt", &format!("info:{info}"), "HKDF"])
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         output.stdout
     };
-    assert_eq!(derivation.enc_key().expose().to_vec(), out("sidekey/1 encrypt"));
-    assert_eq!(derivation.mac_key().expose().to_vec(), out("sidekey/1 mac"));
-    assert_eq!(derivation.commitment().to_vec(), out("sidekey/1 commit"));
+    let header = "24".repeat(32);
+    assert_eq!(derivation.enc_key().expose().to_vec(), out(&header, "sidekey/1 encrypt"));
+    assert_eq!(derivation.mac_key().expose().to_vec(), out(&header, "sidekey/1 mac"));
+    assert_eq!(derivation.commitment().to_vec(), out(&header, "sidekey/1 commit"));
+    let sse_key = Derivation::sse_key(&file_key, &DataId([0x17; 16]));
+    assert_eq!(sse_key.expose().to_vec(), out(&"17".repeat(16), "sidekey/1 sse-c"));
+}
+
+/// The value that the format document gives; made with HKDF of Python's `cryptography`.
+#[test]
+fn the_key_for_a_service_is_that_of_the_worked_example() {
+    let file_key: [u8; 32] = std::array::from_fn(|at| at as u8);
+    let data_id = DataId(std::array::from_fn(|at| 0xa0 + at as u8));
+    let key = Derivation::sse_key(&FileKey::from_bytes(&file_key), &data_id);
+    let expected = hex("86d352904852752188cf88c7f717442a32c468ca62ccb0b6a67fdad9e61d651a");
+    assert_eq!(key.expose().to_vec(), expected);
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/format.md")).unwrap();
+    let line = document.lines().find_map(|line| line.strip_prefix("SSE-C key          "));
+    assert_eq!(hex(line.unwrap()), expected);
 }
 
 proptest! {

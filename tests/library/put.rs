@@ -14,6 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use sidekey::format::section::DigestKind;
 use sidekey::format::{Envelope, FileType, Metadata};
 use sidekey::location::Location;
+use sidekey::location::customer::PairEncryption;
 use sidekey::location::drive::IfExists;
 use sidekey::name::envelope_name;
 use sidekey::open::{Opener, read_header};
@@ -52,6 +53,7 @@ pub(crate) fn options(place: &Place, store: &MemoryStore) -> PutOptions {
         follow: false,
         folder_metadata: false,
         digest: DigestKind::Sha256,
+        encryption: PairEncryption::ByDefault,
         jobs: 3,
         dry_run: false,
         now: SystemTime::UNIX_EPOCH,

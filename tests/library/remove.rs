@@ -8,6 +8,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use sidekey::format::section::DigestKind;
 use sidekey::location::Location;
 use sidekey::location::argument::Target;
+use sidekey::location::customer::PairEncryption;
 use sidekey::location::drive::IfExists;
 use sidekey::ops::clean::{CleanOptions, CleanSummary, LeftoverKind, plan};
 use sidekey::ops::events::{Event, Observer, Silent};
@@ -73,6 +74,7 @@ impl Vault {
             follow: false,
             folder_metadata: false,
             digest: DigestKind::Sha256,
+            encryption: PairEncryption::ByDefault,
             jobs: 1,
             dry_run: false,
             now: self.now(),

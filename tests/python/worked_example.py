@@ -80,6 +80,7 @@ def values():
         ("data id", DATA_ID),
         ("salt", data[:32]),
         *keys,
+        ("SSE-C key", reference.hkdf(FILE_KEY, DATA_ID, b"sidekey/1 sse-c")),
         ("OAEP label", b"sidekey/1 " + DATA_ID),
         ("data plaintext", PLAIN),
         ("end plaintext", end),

@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses its own part of this")]
 
 mod conditions;
+mod encryption;
 pub(crate) mod faults;
 mod listing;
 mod objects;
@@ -76,6 +77,9 @@ scenarios! { $
         an_aborted_upload_is_gone completing_again_gives_the_same a_missing_part_is_no_object
         unfinished_uploads_are_listed_and_aborted a_dropped_upload_is_no_object
         what_was_there_stays_until_completion an_upload_keeps_info;
+    encryption: a_customers_key_is_asked_for an_upload_is_under_a_customers_key
+        copies_need_the_keys_of_both_sides versions_have_keys_of_their_own
+        a_key_of_the_service_is_no_business_of_readers;
 }
 
 /// Runs one scenario below a prefix that no other run has, and deletes what it leaves there.

@@ -294,8 +294,16 @@ async fn store(
         true => Content::Parts { size: Some(pair.container.len() as u64), source: &mut source },
         false => Content::Whole(pair.container),
     };
-    let (data_id, envelope) = (pair.id, pair.envelope);
-    let request = PutRequest { stored, data_id, envelope, content, if_exists, memory: None };
+    let request = PutRequest {
+        stored,
+        data_id: pair.id,
+        envelope: pair.envelope,
+        content,
+        envelope_encryption: None,
+        container_encryption: None,
+        if_exists,
+        memory: None,
+    };
     match put(location, request).await? {
         Stored::Stored(_) => Ok(()),
         Stored::Exists => panic!("{stored} is there"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Config, NamedBy, SETTINGS, Source, Typed};
+use super::{Config, NamedBy, SETTINGS, Source};
 use crate::cli::report::Report;
 
 /// One line of the explanation.
@@ -17,8 +17,8 @@ struct Line<'a> {
 }
 
 impl Config {
-    /// Prints what holds, and why; `typed` is what the command line says.
-    pub(crate) fn explain(&self, typed: &Typed, report: &Report) {
+    /// Prints what holds, and why.
+    pub(crate) fn explain(&self, report: &Report) {
         let path = self.place().path.as_ref().map(|path| path.display().to_string());
         let by = match self.place().named_by {
             NamedBy::Flag => "--config",
@@ -34,7 +34,7 @@ impl Config {
         let by = [by, missing].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
         tell(report, "config", path.unwrap_or_default(), source, by);
         for setting in SETTINGS {
-            let value = self.value(setting, typed.get(setting.key).map(String::as_str), None);
+            let value = self.value(setting, None);
             self.tell_value(report, setting.key, value.text, &value.source);
         }
         for remote in self.remotes() {

@@ -151,9 +151,11 @@ impl Reader<'_> {
             let text = match item.as_value() {
                 Some(Value::String(text)) => text.value().clone(),
                 Some(Value::Integer(number)) => number.value().to_string(),
+                Some(Value::Boolean(yes)) => yes.value().to_string(),
                 _ => return Err(self.fault(item.span(), format!("{key} is neither text nor a number"))),
             };
             setting.check(&text).map_err(|why| self.fault(item.span(), format!("{key}: {why}")))?;
+            let text = if setting.is_file { self.file(&text).display().to_string() } else { text };
             found.insert(setting.key, Given { text, line: self.line(item.span()) });
         }
         Ok(found)
@@ -270,6 +272,7 @@ mod tests {
     fn remotes_recipients_and_settings_are_read() {
         let file = parse(&format!(
             "# mine\n[defaults]\njobs = 3\nif-exists = \"skip\"\n\n[remote.home]\nlocation = \"vault\"\njobs = 8\n\
+             path-style = true\nsse = \"kms:k\"\nsse-c-key-file = \"c.key\"\n\
              recipients = [\"a.pub.pem\", \"~/b.pub.pem\", \"{KEY_ID}\", {{ file = \"/c\", key-id = \"{KEY_ID}\" }}]\n\
              identities = [\"a.pem\"]\n[remote]\nfar.location = \"file:///x\"\nnear = {{ location = \"~/x\" }}\n"
         ))
@@ -282,6 +285,9 @@ mod tests {
         assert_eq!(home.location, Path::new("/etc/u/vault"));
         assert_eq!(home.identities, [Path::new("/etc/u/a.pem")]);
         assert_eq!(home.settings["jobs"], given("8", 8));
+        assert_eq!(home.settings["path-style"], given("true", 9));
+        assert_eq!(home.settings["sse"], given("kms:k", 10));
+        assert_eq!(home.settings["sse-c-key-file"], given("/etc/u/c.key", 11));
         let key_id = Some(KEY_ID.parse().unwrap());
         let pinned = |file: Option<&str>, key_id| Pinned { file: file.map(PathBuf::from), key_id };
         assert_eq!(
@@ -301,7 +307,13 @@ mod tests {
     fn every_fault_has_its_line_and_a_remedy() {
         for (text, says, hint) in [
             ("[defaults]\njobs = 0", "line 2: jobs: is not a number from 1 to 256", ""),
-            ("[defaults]\njobs = true", "line 2: jobs is neither text nor a number", ""),
+            ("[defaults]\njobs = 1.5", "line 2: jobs is neither text nor a number", ""),
+            ("[defaults]\nsse = \"d\"", "line 2: sse: \"d\" is not one of b2, s3, kms, kms:ID, c, none", ""),
+            (
+                "[defaults]\nendpoint = \"s3.example\"",
+                "line 2: endpoint: is no address: it begins with https:// or http://",
+                "",
+            ),
             (
                 "[defaults]\nif-exists = \"ask\"",
                 "line 2: if-exists: \"ask\" is not one of replace, skip, fail",
@@ -321,7 +333,8 @@ mod tests {
             (
                 "[remote.a]\nlocation = \"x\"\ncolour = 1",
                 "line 3: [remote.a] has no key colour",
-                "[remote.a] may have location, recipients, identities, jobs, if-exists",
+                "[remote.a] may have location, recipients, identities, jobs, if-exists, b2-endpoint, endpoint, region, \
+                 profile, path-style, ca-file, connections, sse, sse-c-key-file",
             ),
             ("\n[remote.a]", "line 2: [remote.a] has no location", ""),
             ("[remote.a]\nlocation = 1", "line 2: location is not a text in quotes, or an empty one", ""),

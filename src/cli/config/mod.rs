@@ -19,7 +19,10 @@ use sidekey::{Error, IoContext as _, Result};
 
 pub(crate) use self::edit::{Editor, NewRemote, location_of};
 pub(crate) use self::file::{Pinned, Remote};
-pub(crate) use self::settings::{IF_EXISTS, JOBS, SETTINGS, Setting, Typed};
+pub(crate) use self::settings::{
+    B2_ENDPOINT, CA_FILE, CONNECTIONS, ENDPOINT, IF_EXISTS, JOBS, PATH_STYLE, PROFILE, REGION, SETTINGS, SSE,
+    SSE_C_KEY_FILE, Setting, Typed,
+};
 
 use self::file::ConfigFile;
 
@@ -44,13 +47,14 @@ fn filled(name: &str) -> Option<OsString> {
     env(name).filter(|value| !value.is_empty())
 }
 
-/// Everything that is configured and not typed.
+/// Everything that is configured, and what was typed for it.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     place: Place,
     file: ConfigFile,
-    /// Settings from the environment, by their key.
-    environment: BTreeMap<&'static str, String>,
+    /// Settings from the environment, by their key, and the variable of each.
+    environment: BTreeMap<&'static str, (&'static str, String)>,
+    typed: Typed,
 }
 
 /// Where the configuration file is, or would be.
@@ -109,7 +113,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong with the file, by line; `Usage` for a setting in the environment that cannot be; `NotFound`.
-    pub(crate) fn load(flag: Option<&Path>, may_be_missing: bool) -> Result<Self> {
+    pub(crate) fn load(flag: Option<&Path>, may_be_missing: bool, typed: Typed) -> Result<Self> {
         let mut place = Place::find(flag);
         let mut file = ConfigFile::default();
         if let Some(path) = &place.path {
@@ -132,13 +136,14 @@ impl Config {
         }
         let mut environment = BTreeMap::new();
         for setting in SETTINGS {
-            let Some(value) = filled(setting.env) else { continue };
+            let set = setting.env.iter().find_map(|variable| Some((*variable, filled(variable)?)));
+            let Some((variable, value)) = set else { continue };
             let value = value.into_string().map_err(|_| "is not UTF-8".to_owned());
             let value = value.and_then(|value| setting.check(&value).map(|()| value));
-            let value = value.map_err(|why| Error::usage(why).about(setting.env))?;
-            environment.insert(setting.key, value);
+            let value = value.map_err(|why| Error::usage(why).about(variable))?;
+            environment.insert(setting.key, (variable, value));
         }
-        Ok(Self { place, file, environment })
+        Ok(Self { place, file, environment, typed })
     }
 
     /// Where the file is, or would be.
@@ -172,13 +177,13 @@ impl Config {
 
     /// What holds for a setting: what was typed, else the environment, else the remote's part of the file, else the file,
     /// else the default.
-    pub(crate) fn value(&self, setting: &Setting, typed: Option<&str>, remote: Option<&Remote>) -> Value {
+    pub(crate) fn value(&self, setting: &Setting, remote: Option<&Remote>) -> Value {
         let value = |text: &str, source| Value { text: text.to_owned(), source };
-        if let Some(text) = typed {
+        if let Some(text) = self.typed.get(setting.key) {
             return value(text, Source::Flag(setting.flag));
         }
-        if let Some(text) = self.environment.get(setting.key) {
-            return value(text, Source::Environment(setting.env));
+        if let Some((variable, text)) = self.environment.get(setting.key) {
+            return value(text, Source::Environment(variable));
         }
         let of_remote = remote.and_then(|remote| remote.settings.get(setting.key));
         match of_remote.or_else(|| self.file.defaults.get(setting.key)) {
@@ -189,7 +194,7 @@ impl Config {
 
     /// What holds for a setting whose values are of type `T`, where anything but the default does.
     pub(crate) fn get<T: std::str::FromStr>(&self, setting: &Setting, remote: Option<&Remote>) -> Option<T> {
-        let value = self.value(setting, None, remote);
+        let value = self.value(setting, remote);
         (value.source != Source::Default).then(|| value.text.parse().ok()).flatten()
     }
 }

@@ -4,16 +4,19 @@ use std::io::Read as _;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::format::envelope::MAX_BYTES;
 use crate::format::header::MAGIC;
 use crate::format::{Envelope, HEADER_LEN, Header};
 use crate::location::Location;
+use crate::location::customer::envelopes_of;
 use crate::name::containers_of;
 use crate::pair::{ContainerVersion, EnvelopeId, EnvelopeVersion, Needs, SETTLED, Serves};
 use crate::recipe::{DETECT_LEN, detect_container, detect_key_file};
-use crate::store::{Body, GetOptions, ListOptions, Listed, Object, Store, VersionId};
+use crate::store::{
+    Body, CustomerKey, DATA_ID_INFO, GetOptions, ListOptions, Listed, Object, Store, VersionId,
+};
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// The first `len` bytes of a version, or of the current one.
@@ -23,8 +26,18 @@ pub(super) async fn start(
     version: Option<&VersionId>,
     len: usize,
 ) -> Result<(Object, Bytes)> {
-    let options =
-        GetOptions { version: version.cloned(), range: Some(0..len as u64), ..GetOptions::default() };
+    start_with(store, key, version, len, None).await
+}
+
+/// The same of one that the service keeps under this key.
+pub(super) async fn start_with(
+    store: &dyn Store,
+    key: &str,
+    version: Option<&VersionId>,
+    len: usize,
+    customer_key: Option<CustomerKey>,
+) -> Result<(Object, Bytes)> {
+    let options = GetOptions { version: version.cloned(), range: Some(0..len as u64), customer_key };
     let download = store.get(key, &options).await?;
     let bytes = match download.body {
         Body::File(file, left) => {
@@ -57,6 +70,16 @@ pub(super) const TELLING: usize = DETECT_LEN;
 /// Whether an object that begins so is a container, of ours or of the OpenSSL recipe.
 pub(super) fn is_container(start: &[u8]) -> bool {
     start.starts_with(MAGIC) || detect_container(start).is_some()
+}
+
+/// Whether what the service keeps under a key of its own (SSE-C) was stored as a container, as far as can be told without
+/// that key: it says so beside the bytes, or has an envelope as only such containers have it.
+pub(super) async fn is_locked_container(store: &dyn Store, key: &str) -> Result<bool> {
+    let stat = store.stat(key, None).await;
+    if stat.is_ok_and(|object| object.info.is_some_and(|info| info.contains_key(DATA_ID_INFO))) {
+        return Ok(true);
+    }
+    Ok(envelopes_of(store, key, true).next().await.transpose()?.is_some())
 }
 
 /// The versions of exactly this key, newest first, delete markers too.

@@ -18,7 +18,8 @@ use crate::pair::{
     LocatedPutStep as Step,
 };
 use crate::store::{
-    Capabilities, DATA_ID_INFO, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, Written,
+    Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
+    Upload, Written,
 };
 use crate::{DataId, Error, ErrorKind, Result};
 
@@ -42,6 +43,10 @@ pub struct PutRequest<'a> {
     pub envelope: Bytes,
     /// The container.
     pub content: Content<'a>,
+    /// How the service is asked to encrypt the envelope.
+    pub envelope_encryption: Option<Encryption>,
+    /// How it is asked to encrypt the container. Its own key must not be the only way to the envelope.
+    pub container_encryption: Option<Encryption>,
     /// What becomes of a container that has the name already.
     pub if_exists: IfExists,
     /// Where the upload of parts is remembered, so that another run can go on with it.
@@ -146,13 +151,18 @@ pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored>
 /// # Errors
 /// `Conflict` when something has it that is none; what reading its first bytes fails with.
 pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
-    match fetch::start(location.store(), &location.key(stored), None, fetch::TELLING).await {
-        Ok((_, start)) if fetch::is_container(&start) => Ok(true),
-        Ok(_) => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
+    let (store, key) = (location.store(), location.key(stored));
+    let is_ours = match fetch::start(store, &key, None, fetch::TELLING).await {
+        Ok((_, start)) => fetch::is_container(&start),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::Auth => fetch::is_locked_container(store, &key).await?,
+        Err(error) => return Err(error),
+    };
+    match is_ours {
+        true => Ok(true),
+        false => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
             .about(location.show(stored))
             .hint("move it away, or store under another name")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -243,6 +253,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         let options = PutOptions {
             only_if: OnlyIf::Absent,
             size: Some(self.request.envelope.len() as u64),
+            encryption: self.request.envelope_encryption.clone(),
             ..PutOptions::default()
         };
         match self.store.put(&self.envelope, self.request.envelope.clone(), &options).await {
@@ -304,7 +315,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     }
 
     /// Goes on with the upload of an earlier run, or begins one; whichever it is, it is remembered.
-    async fn begin(&self, begun: Option<Begun>, len: usize, options: &PutOptions) -> Result<Resumed> {
+    async fn begin(&mut self, begun: Option<Begun>, len: usize, options: &PutOptions) -> Result<Resumed> {
         if let Some(begun) = begun {
             match self.store.resume(&begun.upload, options).await {
                 Ok(resumed) => return Ok(resumed),
@@ -327,7 +338,10 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     /// Whether another run can go on after this error: the source and the request are as good as they were.
     fn is_remembered(&self, upload: &dyn Upload, error: &Error) -> bool {
-        let passing = !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Input | ErrorKind::Usage);
+        let passing = !matches!(
+            error.kind(),
+            ErrorKind::Auth | ErrorKind::Conflict | ErrorKind::Input | ErrorKind::Usage
+        );
         passing && self.request.memory.is_some() && upload.id().is_some()
     }
 
@@ -433,14 +447,22 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     /// The version that has the length and the header of what was sent: no other container has that header.
     async fn found(&mut self) -> Result<Option<Written>> {
+        let key = match &self.request.container_encryption {
+            Some(Encryption::Customer(key)) => Some(key.clone()),
+            _ => None,
+        };
         for object in fetch::versions(self.store, &self.container).await? {
             if object.marker || object.size != self.size {
                 continue;
             }
-            match fetch::start(self.store, &self.container, Some(&object.version), HEADER_LEN).await {
+            let version = Some(&object.version);
+            match fetch::start_with(self.store, &self.container, version, HEADER_LEN, key.clone()).await {
                 Ok((_, start)) if start == self.head => return Ok(Some(Written { version: object.version })),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // Under another key, or under none.
+                Err(error) if key.is_some() && matches!(error.kind(), ErrorKind::Auth | ErrorKind::Input) => {
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -493,6 +515,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         PutOptions {
             only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
             info: Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]),
+            encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
         }
     }
@@ -589,6 +612,8 @@ mod tests {
             data_id: ID,
             envelope: Bytes::from_static(b"envelope"),
             content,
+            envelope_encryption: None,
+            container_encryption: None,
             if_exists,
             memory: None,
         }

@@ -122,7 +122,7 @@ impl<'a> Removing<'a> {
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => Ok(Reply::Absent),
                 // Hiding can be undone, whatever it is.
-                ErrorKind::Permission => Ok(Reply::Done),
+                ErrorKind::Permission | ErrorKind::Auth => Ok(Reply::Done),
                 _ => Err(error),
             },
         }

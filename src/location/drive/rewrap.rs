@@ -60,6 +60,12 @@ pub async fn rewrap(
     stored: &str,
     options: &RewrapOptions<'_>,
 ) -> Result<Vec<Rewrapped>> {
+    // What the service keeps under keys of its own has its headers read with the keys in the envelopes.
+    let unlocked = match location.store().capabilities().await?.customer_keys {
+        true => location.unlocked(&options.rotation.old)?,
+        false => location.clone(),
+    };
+    let location = &unlocked;
     let versions = read_versions(location, stored).await?;
     if versions.is_empty() {
         return Err(Error::not_found("there is no such envelope").about(location.show(stored)));

@@ -48,6 +48,8 @@ pub(super) struct Subject {
     pub(super) metadata: String,
     /// Which digest of the plaintext it keeps.
     pub(super) digest: u8,
+    /// How the service is asked to encrypt it, without any key.
+    pub(super) encryption: String,
     /// The key ids of those who can open it.
     pub(super) recipients: Vec<String>,
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::crypto::rsa::PublicKey;
 use crate::format::section::DigestKind;
 use crate::location::Location;
+use crate::location::customer::PairEncryption;
 use crate::location::drive::IfExists;
 use crate::name::stored_folder;
 use crate::ops::atomic::same_file;
@@ -47,6 +48,8 @@ pub struct PutOptions {
     pub folder_metadata: bool,
     /// Which digest of the plaintext is kept.
     pub digest: DigestKind,
+    /// How the service is asked to encrypt them, on top.
+    pub encryption: PairEncryption,
     /// How many threads work.
     pub jobs: usize,
     /// Whether only to tell what would be put.

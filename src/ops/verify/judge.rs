@@ -166,6 +166,16 @@ impl Judge<'_> {
                 Found::new(container, Outcome::Unchecked, None)
             }
             Ok(Front::Recipe) => missing("has no key file".into()),
+            Ok(Front::Locked(Some(data_id))) if !seen.iter().any(|seen| seen.is_for(&data_id)) => {
+                missing(format!("has no envelope for its data id {data_id}"))
+            }
+            Ok(Front::Locked(_)) => {
+                let error =
+                    Error::auth("the service keeps it under a key of its own (SSE-C), which is not at hand");
+                Found::fault(container, error.about(shown()).hint(
+                    "name the private key of one of its recipients with --identity, or the key with --sse-c-key-file",
+                ))
+            }
             Ok(Front::Ours(header)) if seen.iter().any(|seen| seen.is_for(&header.data_id())) => {
                 Found { header: Some(header), ..Found::new(container, Outcome::Ok, None) }
             }
@@ -263,6 +273,10 @@ impl Fronts {
                 self.ids.insert(header.data_id());
             }
             Ok(Front::Recipe) => self.recipe = true,
+            Ok(Front::Locked(hint)) => {
+                self.ids.extend(hint);
+                self.all_read = false;
+            }
             Err(_) => self.all_read = false,
         }
     }

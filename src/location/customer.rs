@@ -1,0 +1,401 @@
+//! Containers that a service encrypts once more, with a key that comes with every request (SSE-C).
+//!
+//! Each container has a key of its own, derived from its file key: it is in the envelope already, which is written before
+//! the container and not under such a key. Without it not even the header can be read. [`Unlocking`] is the one place
+//! that finds it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use zeroize::Zeroizing;
+
+use super::read::small;
+use crate::crypto::derive::Derivation;
+use crate::crypto::rsa::PrivateKey;
+use crate::format::Envelope;
+use crate::name::{envelope_name, is_envelope_name};
+use crate::secret::FileKey;
+use crate::store::{
+    Bucket, Capabilities, CustomerKey, DATA_ID_INFO, Download, Encryption, GetOptions, ListOptions, Listed,
+    Object, PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
+};
+use crate::wrap::open_entry;
+use crate::{DataId, Error, ErrorKind, Result};
+
+/// The most envelopes that are tried for one container: anybody can put more there.
+const MOST_TRIED: usize = 64;
+
+/// The most keys that are remembered.
+const MOST_KNOWN: usize = 1 << 10;
+
+/// How a service is asked to encrypt a pair, on top of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PairEncryption {
+    /// As it does by default.
+    #[default]
+    ByDefault,
+    /// Container and envelope, with a key that the service has.
+    Both(Encryption),
+    /// The container with a key that comes with every request: this one, or one derived from its file key. The envelope
+    /// as by default: it holds the key.
+    Customer(Option<CustomerKey>),
+}
+
+impl PairEncryption {
+    /// What is asked for about the envelope.
+    pub fn of_envelope(&self) -> Option<Encryption> {
+        match self {
+            Self::Both(encryption) => Some(encryption.clone()),
+            Self::ByDefault | Self::Customer(_) => None,
+        }
+    }
+
+    /// What is asked for about the container with this file key and data id.
+    pub fn of_container(&self, file_key: &FileKey, data_id: &DataId) -> Option<Encryption> {
+        match self {
+            Self::ByDefault => None,
+            Self::Both(encryption) => Some(encryption.clone()),
+            Self::Customer(Some(fixed)) => Some(Encryption::Customer(fixed.named(data_id.to_string()))),
+            Self::Customer(None) => Some(Encryption::Customer(derived(file_key, data_id))),
+        }
+    }
+}
+
+/// The key of a container under SSE-C; its name is the data id.
+fn derived(file_key: &FileKey, data_id: &DataId) -> CustomerKey {
+    CustomerKey::new(Derivation::sse_key(file_key, data_id).expose(), Some(data_id.to_string()))
+}
+
+/// Reads a key for all containers: 32 bytes as they are, or in hex or base64.
+///
+/// # Errors
+/// `Input` when it is none of these.
+pub fn parse_key(bytes: &[u8]) -> Result<CustomerKey> {
+    let text = bytes.trim_ascii();
+    let decoded = match text.len() {
+        _ if bytes.len() == 32 => Some(Zeroizing::new(bytes.to_vec())),
+        64 => from_hex(text),
+        _ => {
+            let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
+            STANDARD.decode_vec(text, &mut decoded).ok().map(|()| decoded)
+        }
+    };
+    let key = decoded.as_ref().and_then(|decoded| <&[u8; 32]>::try_from(decoded.as_slice()).ok());
+    key.map(|key| CustomerKey::new(key, None)).ok_or_else(|| {
+        Error::input("is no key of 32 bytes, nor that in hex or base64")
+            .hint("openssl rand -hex 32 makes one")
+    })
+}
+
+fn from_hex(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    };
+    let mut decoded = Zeroizing::new(Vec::with_capacity(32));
+    for pair in text.chunks(2) {
+        decoded.push(byte(pair)?);
+    }
+    Some(decoded)
+}
+
+/// A store that reads containers under SSE-C with the keys that their envelopes hold.
+///
+/// What the store refuses for want of a key is asked for again with those that the private keys open, or with the one key
+/// for all. Nothing is believed by that: it is the header that commits to a file key, and the sections that are
+/// authenticated.
+pub struct Unlocking {
+    inner: Arc<dyn Store>,
+    identities: Vec<PrivateKey>,
+    fixed: Option<CustomerKey>,
+    /// The keys that were right, by object and version.
+    known: Mutex<BTreeMap<(String, VersionId), CustomerKey>>,
+}
+
+impl fmt::Debug for Unlocking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unlocking").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Unlocking {
+    /// With one key for all containers.
+    pub fn with_key(inner: Arc<dyn Store>, key: CustomerKey) -> Self {
+        Self { inner, identities: vec![], fixed: Some(key), known: Mutex::default() }
+    }
+
+    /// With the private keys that open envelopes.
+    ///
+    /// # Errors
+    /// What sharing a key fails with.
+    pub fn with_identities(inner: Arc<dyn Store>, identities: &[PrivateKey]) -> Result<Self> {
+        let identities = identities.iter().map(PrivateKey::share).collect::<Result<_>>()?;
+        Ok(Self { inner, identities, fixed: None, known: Mutex::default() })
+    }
+
+    /// Asks again with every key that may be right; `refused` is how the store answered without.
+    async fn unlock(&self, key: &str, options: &GetOptions, refused: Error) -> Result<Download> {
+        if let Some(fixed) = &self.fixed
+            && let Some(download) = self.attempt(key, options, fixed).await?
+        {
+            return Ok(download);
+        }
+        if !self.identities.is_empty() {
+            let hinted = self.hinted(key, options.version.as_ref()).await?;
+            if let Some(download) = self.try_envelopes(key, options, hinted).await? {
+                return Ok(download);
+            }
+            let listed = self.listed(key).await?;
+            if let Some(download) = self.try_envelopes(key, options, listed).await? {
+                return Ok(download);
+            }
+        }
+        Err(refused.hint(
+            "the service keeps it under a key of its own (SSE-C): give the private key of one of its recipients with \
+             --identity, or the key for all with --sse-c-key-file",
+        ))
+    }
+
+    /// The names of the envelopes that the data id beside the container leads to, each with the version to read.
+    async fn hinted(
+        &self,
+        key: &str,
+        version: Option<&VersionId>,
+    ) -> Result<Vec<(String, Option<VersionId>)>> {
+        let info = match self.inner.stat(key, version).await {
+            Ok(object) => object.info.unwrap_or_default(),
+            Err(_) => return Ok(vec![]),
+        };
+        let data_id = info.get(DATA_ID_INFO).and_then(|id| id.parse::<DataId>().ok());
+        let name = data_id.and_then(|data_id| envelope_name(key, Some(&data_id)));
+        Ok(name.map(|name| (name, None)).into_iter().collect())
+    }
+
+    /// All that are called like its envelopes, in all their versions.
+    async fn listed(&self, key: &str) -> Result<Vec<(String, Option<VersionId>)>> {
+        let versions = self.inner.capabilities().await?.versions;
+        let mut found = vec![];
+        let mut listed = envelopes_of(self.inner.as_ref(), key, versions);
+        while let Some(object) = listed.next().await.transpose()? {
+            if !object.marker && found.len() < MOST_TRIED {
+                found.push((object.key, versions.then_some(object.version)));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn try_envelopes(
+        &self,
+        key: &str,
+        options: &GetOptions,
+        envelopes: Vec<(String, Option<VersionId>)>,
+    ) -> Result<Option<Download>> {
+        for (name, version) in envelopes {
+            let Ok((_, text)) = small(self.inner.as_ref(), &name, version).await else { continue };
+            let Ok(envelope) = Envelope::parse(&text) else { continue };
+            for customer_key in self.keys(&envelope) {
+                if let Some(download) = self.attempt(key, options, &customer_key).await? {
+                    return Ok(Some(download));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The keys that an envelope holds for the private keys at hand.
+    fn keys(&self, envelope: &Envelope) -> Vec<CustomerKey> {
+        let mut keys: Vec<CustomerKey> = vec![];
+        for entry in envelope.entries() {
+            let file_key = self.identities.iter().find_map(|identity| open_entry(entry, identity));
+            keys.extend(file_key.map(|file_key| derived(&file_key, &entry.data_id)));
+        }
+        keys.dedup();
+        keys
+    }
+
+    /// Asks with this key; nothing when it is not the right one.
+    async fn attempt(
+        &self,
+        key: &str,
+        options: &GetOptions,
+        customer_key: &CustomerKey,
+    ) -> Result<Option<Download>> {
+        let options = GetOptions { customer_key: Some(customer_key.clone()), ..options.clone() };
+        match self.inner.get(key, &options).await {
+            Ok(download) => {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.len() >= MOST_KNOWN {
+                    known.clear();
+                }
+                known.insert((key.to_owned(), download.object.version.clone()), customer_key.clone());
+                Ok(Some(download))
+            }
+            Err(error) if error.kind() == ErrorKind::Auth => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn known(&self, key: &str, version: Option<&VersionId>) -> Option<CustomerKey> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(key.to_owned(), version?.clone())).cloned()
+    }
+}
+
+/// The objects that are called `NAME.<16 lower-case hex digits>.key.enc`, as the envelopes of a container do.
+pub(super) fn envelopes_of<'s>(
+    store: &'s dyn Store,
+    container: &str,
+    versions: bool,
+) -> BoxStream<'s, Result<Object>> {
+    let prefix = container.strip_suffix("enc").unwrap_or(container).to_owned();
+    let options = ListOptions { prefix: prefix.clone(), delimiter: true, versions, after: None };
+    let listed = store.list(options).filter_map(move |listed| {
+        let object = match listed {
+            Ok(Listed::Object(object)) if is_first_form(&object.key, &prefix) => Some(Ok(object)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(object)
+    });
+    listed.boxed()
+}
+
+fn is_first_form(key: &str, prefix: &str) -> bool {
+    let short = key.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".key.enc"));
+    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    short.is_some_and(|short| short.len() == 16 && short.bytes().all(hex))
+}
+
+#[async_trait]
+impl Store for Unlocking {
+    fn show(&self, key: &str) -> String {
+        self.inner.show(key)
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities> {
+        self.inner.capabilities().await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        self.inner.put(key, body, options).await
+    }
+
+    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        self.inner.upload(key, options).await
+    }
+
+    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
+        let known = match options.customer_key {
+            Some(_) => None,
+            None => self.known(key, options.version.as_ref()),
+        };
+        if let Some(known) = known
+            && let Some(download) = self.attempt(key, options, &known).await?
+        {
+            return Ok(download);
+        }
+        match self.inner.get(key, options).await {
+            Err(error)
+                if error.kind() == ErrorKind::Auth
+                    && options.customer_key.is_none()
+                    && !is_envelope_name(key) =>
+            {
+                self.unlock(key, options, error).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
+        self.inner.stat(key, version).await
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
+        self.inner.list(options)
+    }
+
+    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
+        self.inner.delete(key, version).await
+    }
+
+    async fn hide(&self, key: &str) -> Result<VersionId> {
+        self.inner.hide(key).await
+    }
+
+    async fn copy(
+        &self,
+        from: &str,
+        version: Option<&VersionId>,
+        to: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.inner.copy(from, version, to, options).await
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
+        self.inner.unfinished(prefix)
+    }
+
+    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
+        self.inner.abort(unfinished).await
+    }
+
+    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
+        self.inner.resume(unfinished, options).await
+    }
+
+    fn check_key(&self, key: &str) -> Result<()> {
+        self.inner.check_key(key)
+    }
+
+    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
+        self.inner.require(prefix, rights).await
+    }
+
+    fn bucket(&self) -> Option<&dyn Bucket> {
+        self.inner.bucket()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_for_all_is_bytes_hex_or_base64() {
+        let bytes: Vec<u8> = (100..132).collect();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let base64 = STANDARD.encode(&bytes);
+        for text in
+            [bytes.clone(), hex.clone().into(), format!("{hex}\n").into(), format!(" {base64}\r\n").into()]
+        {
+            assert_eq!(parse_key(&text).unwrap().expose().as_slice(), bytes, "{text:?}");
+        }
+        for bad in [&b""[..], &bytes[1..], &hex.as_bytes()[1..], &base64.as_bytes()[4..], &[b'g'; 64]] {
+            let error = parse_key(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Input, "{bad:?}");
+            assert!(!error.line().contains(&hex[2..]), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn envelopes_are_found_by_sixteen_digits_and_nothing_else() {
+        assert!(is_first_form("p/x.0123456789abcdef.key.enc", "p/x."));
+        for other in [
+            "p/x.0123456789ABCDEF.key.enc",
+            "p/x.key.enc",
+            "p/x.y.0123456789abcdef.key.enc",
+            "p/x.0123456789abcde.key.enc",
+        ] {
+            assert!(!is_first_form(other, "p/x."), "{other}");
+        }
+    }
+}
