@@ -67,6 +67,7 @@ impl Vault {
         self.place.mkdir("in");
         self.place.write(format!("in/{name}"), contents);
         let options = PutOptions {
+            journals: None,
             location: self.location(),
             target: put::Target::Named(vec![name.as_bytes().to_vec()]),
             except: None,
