@@ -60,6 +60,11 @@ need_python() {
     export PYTHON
 }
 
+# What plays the services in tests, in .venv-servers; see scripts/b2-server.
+need_servers() {
+    need_venv .venv-servers scripts/server-requirements.txt
+}
+
 # need_venv FOLDER REQUIREMENTS makes a virtual environment, unless it was made from the same requirements.
 need_venv() {
     local folder=$1 requirements=$2

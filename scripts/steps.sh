@@ -72,6 +72,11 @@ step_python() {
     timeout 900 "$PYTHON" tests/python/run.py --sidekey "$SIDEKEY" --vectors fixtures/vectors
 }
 
+# The B2 of the tests, by itself and by Backblaze's own command line.
+step_b2_server() {
+    timeout 600 .venv-servers/bin/python -B tests/servers/check_b2.py
+}
+
 step_help() {
     python3 scripts/readme --sidekey "$SIDEKEY"
 }

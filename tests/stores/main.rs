@@ -4,6 +4,10 @@
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 
+#[path = "../common/b2_server.rs"]
+mod server;
+
+mod b2_server;
 mod faults;
 mod local;
 mod pair;
