@@ -10,4 +10,5 @@ mod properties;
 mod published;
 mod put;
 mod remove;
+mod rotate;
 mod rsa_second;
