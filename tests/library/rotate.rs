@@ -191,7 +191,8 @@ impl Vault {
         let is_container = |key: &str| key.ends_with(".enc") && !key.ends_with(".key.enc");
         let open = |(name, bytes): (String, Bytes)| {
             let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
-            let file_key = unwrap(&header, &envelopes, &key).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            let file_key =
+                unwrap(&header, &envelopes, &key).unwrap_or_else(|error| panic!("{name}: {error:?}"));
             let (mut source, mut plain) = (&bytes[64..], Vec::new());
             Opener::new(header, &file_key).unwrap().copy(&mut source, &mut plain, None, 1).unwrap();
             (name.trim_start_matches("some/prefix/").to_owned(), String::from_utf8(plain).unwrap())
@@ -217,7 +218,17 @@ impl Vault {
         Self::with(Place::with_keys(), self.memory.state().clone())
     }
 
-    /// How many writes were done.
+    /// How often the envelopes that are there were written, by the ids that the store counts up.
+    fn written(&self) -> u64 {
+        let listed = self.memory.state().list(&ListOptions::default());
+        let envelopes = listed.into_iter().filter_map(|listed| match listed {
+            Listed::Object(object) if object.key.ends_with(".key.enc") => Some(object.version),
+            _ => None,
+        });
+        envelopes.map(|version| version.parse::<u64>().unwrap()).sum()
+    }
+
+    /// How many writes were asked for, those left out that failed before.
     fn writes(&self) -> usize {
         let done = |call: &&Call| {
             call.operation == Operation::Put && matches!(call.fault, None | Some(Fault::After(_)))
@@ -248,9 +259,7 @@ impl Observer for Listener {
     fn event(&self, event: Event<'_>) {
         let said = match event {
             Event::Warning { path, message } => ("warning", path.display().to_string(), message.to_owned()),
-            Event::Failed(error) => {
-                ("failed", error.subject().unwrap_or_default().to_owned(), error.line())
-            }
+            Event::Failed(error) => ("failed", error.subject().unwrap_or_default().to_owned(), error.line()),
             _ => return,
         };
         self.0.lock().unwrap().push(said);
@@ -291,18 +300,9 @@ fn every_version_moves_to_the_new_key_and_a_second_run_finds_nothing_to_do() {
 
         let summary = vault.run(USUAL);
         // The envelopes of versions that are gone have nothing to be compared with, nor has the orphan.
-        let (checked, purged) = if features.versions { (5, 7 + 1) } else { (3, 1) };
-        let purged = if features.versions { purged - 1 } else { purged };
-        counted(
-            &summary,
-            &[
-                ("rewrapped", 6),
-                ("checked", checked),
-                ("unchecked", 6 - checked),
-                ("purged", purged),
-                ("tried", 6),
-            ],
-        );
+        let (checked, unchecked, purged) = if features.versions { (6, 1, 7) } else { (3, 3, 1) };
+        let (checked, unchecked) = (("checked", checked), ("unchecked", unchecked));
+        counted(&summary, &[("rewrapped", 6), checked, unchecked, ("purged", purged), ("tried", 6)]);
         vault.check(&format!("{features:?}"));
         assert_eq!(vault.contents("new"), before, "{features:?}");
         assert_eq!(vault.opened_by(&vault.place.private("escrow")), 1);
@@ -325,6 +325,7 @@ fn a_run_can_be_stopped_at_every_call_and_does_no_work_twice() {
     ];
     for features in every_feature() {
         let base = furnished(features);
+        let written = base.written() - 1;
         let mut total = 0;
         'calls: for number in 1.. {
             for (fault, dies) in stops {
@@ -341,12 +342,12 @@ fn a_run_can_be_stopped_at_every_call_and_does_no_work_twice() {
                 total += 1;
                 let log = vault.faulty.log().last().map(ToString::to_string);
                 let context = format!("{features:?} {fault:?} {dies} at {number}, last {log:?}: {stopped:?}");
-                let writes = vault.writes();
                 vault.faulty.restart();
                 let again = vault.try_run(how, &Silent).unwrap();
                 assert!(again.is_proven(), "{again:?}: {context}");
                 vault.check(&context);
-                let all = writes + vault.writes();
+                // Six, and one more where the answer to a move was lost: what stands there is joined.
+                let all = vault.written() - written;
                 assert!((6..=7).contains(&all), "{all} writes: {context}");
                 // Where the first run came to a good end, the second one has nothing to do.
                 if stopped.is_ok_and(|summary| summary.is_proven()) {
@@ -371,7 +372,9 @@ fn each_of_three_data_versions_is_restored_after_a_rewrap() {
     let contents = vault.contents("new");
     let expected: Vec<_> = ["a", "b", "dir/c.d"]
         .iter()
-        .flat_map(|name| (1..=3).rev().map(move |version| (format!("{name}.enc"), format!("{name} {version}"))))
+        .flat_map(|name| {
+            (1..=3).rev().map(move |version| (format!("{name}.enc"), format!("{name} {version}")))
+        })
         .collect();
     assert_eq!(contents, expected);
 }
@@ -383,7 +386,7 @@ fn a_wrong_old_key_changes_nothing() {
     let rotation =
         Rotation::new(vec![vault.place.private("new")], vec![vault.place.public("escrow")]).unwrap();
     let summary = vault.run_for(&rotation, USUAL, None, &Silent).unwrap();
-    counted(&summary, &[("not_ours", 6)]);
+    counted(&summary, &[("not_ours", 5), ("already", 1), ("tried", 1)]);
     assert_eq!(vault.stored(), before);
     let same = Rotation::new(vec![vault.place.private("old")], vec![vault.place.public("old")]).unwrap_err();
     assert_eq!(same.kind(), ErrorKind::Usage);
@@ -416,7 +419,11 @@ fn damaged_planted_and_foreign_envelopes_are_residue_and_all_others_are_done() {
     let summary = vault.try_run(How { prove: Prove::All, ..USUAL }, &listener).unwrap();
     let said = listener.said();
     let about = |name: &str| said.iter().filter(|(_, subject, _)| subject.contains(name)).count();
-    assert_eq!((about("damaged"), about("planted"), about("copy of"), about("readme")), (1, 1, 1, 0), "{said:?}");
+    assert_eq!(
+        (about("damaged"), about("planted"), about("copy of"), about("readme")),
+        (2, 1, 1, 0),
+        "{said:?}"
+    );
     assert_eq!((summary.residue, summary.failed, summary.opened), (3, 0, 0), "{summary:?} {said:?}");
     assert!(!summary.is_proven());
     // Of the damaged one an older version is whole: it is kept, and was wrapped anew above it.
@@ -426,7 +433,8 @@ fn damaged_planted_and_foreign_envelopes_are_residue_and_all_others_are_done() {
     // The planted key went no further.
     let entries = |key: &PrivateKey| {
         let of_it = vault.envelopes().into_iter().filter(|(key, _)| key.contains("planted"));
-        of_it.flat_map(|(_, envelope)| envelope.entries().cloned().collect::<Vec<Entry>>())
+        of_it
+            .flat_map(|(_, envelope)| envelope.entries().cloned().collect::<Vec<Entry>>())
             .filter_map(|entry| Some(key.unwrap(&entry.body, &entry.data_id)?.expose().to_vec()))
             .collect::<Vec<_>>()
     };
@@ -454,8 +462,9 @@ fn without_the_right_or_the_wish_to_delete_older_versions_are_residue() {
         // Once it may, only the rest is done.
         let writes = vault.writes();
         vault.faulty.restart();
-        let again = vault.run(How { journal: true, ..USUAL });
-        assert!(again.is_proven(), "{again:?}");
+        let listener = Listener::default();
+        let again = vault.try_run(How { journal: true, ..USUAL }, &listener).unwrap();
+        assert!(again.is_proven(), "{again:?} {:?}", listener.said());
         vault.check("after");
         assert!(writes + vault.writes() <= 12, "{again:?}");
     }
@@ -484,7 +493,11 @@ fn what_is_uploaded_meanwhile_is_found_and_told() {
         assert!(summary.is_proven(), "{summary:?}");
         vault.check(&format!("{features:?}"));
         let said = listener.said();
-        assert_eq!(said.iter().filter(|(_, _, message)| message.contains("2023-11-14T")).count(), 2, "{said:?}");
+        assert_eq!(
+            said.iter().filter(|(_, _, message)| message.contains("2023-11-14T")).count(),
+            2,
+            "{said:?}"
+        );
     }
 }
 
@@ -494,9 +507,8 @@ fn a_second_run_reads_nothing_of_what_the_journal_knows() {
         let vault = furnished(features);
         let how = How { journal: true, ..USUAL };
         counted_only(&vault.run(how), "rewrapped", 6);
-        let gets = |vault: &Vault| {
-            vault.faulty.log().iter().filter(|call| call.operation == Operation::Get).count()
-        };
+        let gets =
+            |vault: &Vault| vault.faulty.log().iter().filter(|call| call.operation == Operation::Get).count();
         vault.faulty.restart();
         counted(&vault.run(how), &[("resumed", 6)]);
         assert_eq!((gets(&vault), vault.writes()), (0, 0), "{features:?}");
@@ -597,10 +609,17 @@ fn the_report_says_what_was_done_and_a_change_of_it_shows() {
     assert_eq!(lines[0]["old"], serde_json::json!([vault.old.id().to_string()]));
     assert_eq!(lines[0]["new"], serde_json::json!([vault.new.id().to_string()]));
     assert_eq!((&lines[8]["rewrapped"], &lines[8]["residue"]), (&6.into(), &1.into()));
-    let of = |name: &str| lines.iter().find(|line| line["name"].as_str().is_some_and(|n| n.starts_with(name)));
+    let of = |name: &str| {
+        lines
+            .iter()
+            .find(|line| line.get("name").and_then(|of| of.as_str()).is_some_and(|of| of.starts_with(name)))
+    };
     let twice = of("dir/twice.").unwrap();
     assert_eq!(twice["result"], "rewrapped");
-    assert_eq!((&twice["versions"], &twice["purged"]), (&serde_json::json!(["2", "1"]), &serde_json::json!(["2", "1"])));
+    assert_eq!(
+        (&twice["versions"], &twice["purged"]),
+        (&serde_json::json!(["2", "1"]), &serde_json::json!(["2", "1"]))
+    );
     assert_eq!(twice["written"], "3");
     assert_eq!(twice["entries"], serde_json::json!([vault.old.id().to_string()]));
     assert_eq!(twice["new_entries"], serde_json::json!([vault.new.id().to_string()]));
@@ -648,7 +667,11 @@ fn an_entry_of_the_old_key_under_another_label_is_found_by_the_trial() {
     vault.write(&name, text);
 
     let summary = vault.run(USUAL);
-    assert_eq!((summary.rewrapped, summary.already, summary.tried, summary.opened), (1, 0, 1, 0), "{summary:?}");
+    assert_eq!(
+        (summary.rewrapped, summary.already, summary.tried, summary.opened),
+        (1, 0, 1, 0),
+        "{summary:?}"
+    );
     vault.check("after");
 }
 
@@ -664,7 +687,8 @@ fn only_the_named_recipients_are_dropped() {
     let escrow = vault.place.public("escrow").id();
     let block = |vault: &Vault| {
         let (_, envelope) = vault.envelopes().remove(0);
-        let is = |block: &&Block| matches!(&block.content, Content::Entry(entry) if entry.recipient == escrow);
+        let is =
+            |block: &&Block| matches!(&block.content, Content::Entry(entry) if entry.recipient == escrow);
         envelope.blocks.iter().find(is).map(|block| block.text().to_owned())
     };
     assert!(block(&vault).is_some() && block(&kept) == block(&vault));
@@ -685,7 +709,7 @@ fn keys_are_compared_with_their_containers_unless_they_are_trusted() {
         vault.faulty.log().iter().filter(is_header).count()
     };
     let trusting = vault.fresh();
-    counted_only(&trusting.run(How { compare: false, ..USUAL }), "unchecked", 6);
+    counted_only(&trusting.run(How { compare: false, ..USUAL }), "unchecked", 7);
     assert_eq!(headers(&trusting), 0);
     vault.run(USUAL);
     // One ranged read for each version of a container.
