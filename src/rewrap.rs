@@ -19,10 +19,14 @@ use crate::{DataId, Error, KeyId, Result};
 /// Whom an archive leaves, and whom it moves to.
 #[derive(Debug)]
 pub struct Rotation {
-    /// The keys to leave: their recipients are dropped.
+    /// The keys that open it. Unless they stay, their recipients are dropped.
     pub old: Vec<PrivateKey>,
     /// The recipients to move to.
     pub new: Vec<PublicKey>,
+    /// Other recipients that are dropped, by their labels alone.
+    dropped: BTreeSet<KeyId>,
+    /// Whether the keys that open it stay recipients.
+    stay: bool,
 }
 
 impl Rotation {
@@ -41,11 +45,61 @@ impl Rotation {
             return Err(Error::usage(format!("key {} is both the old and the new one", same.id().short()))
                 .hint("make a new pair with sidekey keygen; what moves to the same key has not moved"));
         }
-        Ok(Self { old, new })
+        Ok(Self { old, new, dropped: BTreeSet::new(), stay: false })
     }
 
-    fn leaves(&self, id: &KeyId) -> bool {
+    /// The same, with more recipients to drop. Nobody has their private keys, so their labels are believed.
+    ///
+    /// # Errors
+    /// `Usage` when one of them is a new recipient.
+    pub fn dropping(mut self, others: impl IntoIterator<Item = KeyId>) -> Result<Self> {
+        self.dropped.extend(others);
+        match self.new.iter().find(|new| self.dropped.contains(&new.id())) {
+            None => Ok(self),
+            Some(new) => Err(Error::usage(format!(
+                "key {} is both to be dropped and a new recipient",
+                new.id().short()
+            ))
+            .hint("name it once: with --drop or with --to")),
+        }
+    }
+
+    /// A change of recipients among whom the `keys` that open the archive stay.
+    ///
+    /// # Errors
+    /// `Usage` when there is nothing to change, or somebody is to come and to go, or nobody who stays can open it.
+    pub fn among(keys: Vec<PrivateKey>, new: Vec<PublicKey>, dropped: &[KeyId]) -> Result<Self> {
+        if keys.is_empty() {
+            return Err(Error::usage("no private key that opens the archive").hint("name it with --identity"));
+        }
+        if new.is_empty() && dropped.is_empty() {
+            return Err(Error::usage("no recipient to add or to remove"));
+        }
+        if let Some(key) = keys.iter().find(|key| dropped.contains(&key.id())) {
+            let message = format!("key {} opens the archive and is to be removed from it", key.id().short());
+            return Err(Error::usage(message)
+                .hint("name the private key of a recipient who stays, or move to another one with rewrap"));
+        }
+        Self { old: keys, new, dropped: BTreeSet::new(), stay: true }.dropping(dropped.iter().copied())
+    }
+
+    /// Whether the keys that open it stay recipients.
+    pub fn keys_stay(&self) -> bool {
+        self.stay
+    }
+
+    /// The recipients that are dropped by their labels alone.
+    pub fn dropped(&self) -> impl Iterator<Item = &KeyId> {
+        self.dropped.iter()
+    }
+
+    fn is_old(&self, id: &KeyId) -> bool {
         self.old.iter().any(|old| old.id() == *id)
+    }
+
+    /// Whether an entry with this label is to go.
+    pub(crate) fn leaves(&self, id: &KeyId) -> bool {
+        self.dropped.contains(id) || (!self.stay && self.is_old(id))
     }
 
     fn enters(&self, id: &KeyId) -> bool {
@@ -58,6 +112,13 @@ impl Rotation {
             return None;
         }
         self.old.iter().find_map(|old| old.unwrap(&entry.body, &entry.data_id))
+    }
+
+    /// Whether an envelope needs no trial: nothing in it names a key to leave, and every new recipient has an entry.
+    pub(crate) fn is_done_by_labels(&self, envelope: &Envelope) -> bool {
+        let labels: BTreeSet<KeyId> = envelope.entries().map(|entry| entry.recipient).collect();
+        self.new.iter().all(|new| labels.contains(&new.id()))
+            && !labels.iter().any(|label| self.leaves(label))
     }
 
     /// Whether an old key opens any entry, whatever its label and kind: the trial that proves that none does.
@@ -119,12 +180,12 @@ pub fn examine(
             .residue
             .push(format!("{unknown} of its blocks are of a kind that this version cannot judge"));
     }
-    let labels: BTreeSet<KeyId> = envelope.entries().map(|entry| entry.recipient).collect();
-    let has_new = rotation.new.iter().all(|new| labels.contains(&new.id()));
-    if !all && has_new && !labels.iter().any(|label| rotation.leaves(label)) {
+    // Where the keys stay there is nothing to find out by trying.
+    if (!all || rotation.stay) && rotation.is_done_by_labels(envelope) {
         examined.finding = Finding::Done;
         return Ok(examined);
     }
+    let labels: BTreeSet<KeyId> = envelope.entries().map(|entry| entry.recipient).collect();
 
     let mut kept = Vec::new();
     let mut opened: Vec<(&Entry, SecretBytes)> = Vec::new();
@@ -134,7 +195,10 @@ pub fn examine(
             continue;
         };
         let Some(secret) = rotation.open(entry) else {
-            if rotation.leaves(&entry.recipient) && !is_unknown(&block.content) {
+            if rotation.dropped.contains(&entry.recipient) && !is_unknown(&block.content) {
+                continue;
+            }
+            if rotation.is_old(&entry.recipient) && !is_unknown(&block.content) {
                 examined.residue.push(format!(
                     "an entry is labelled for the old key {} but does not open with it; it was kept",
                     entry.recipient.short()
@@ -154,6 +218,9 @@ pub fn examine(
                 continue;
             }
         }
+        if rotation.stay && !rotation.leaves(&entry.recipient) {
+            kept.push(block.clone());
+        }
         let of_one_container = |other: &Entry| other.data_id == entry.data_id && other.wrap == entry.wrap;
         if opened
             .iter()
@@ -172,8 +239,12 @@ pub fn examine(
         opened.push((entry, secret));
     }
     if opened.is_empty() {
-        let old_named = labels.iter().any(|label| rotation.leaves(label));
-        let unproven = old_named || examined.residue.len() > usize::from(unknown > 0);
+        let to_drop = labels.iter().any(|label| rotation.dropped.contains(label));
+        if to_drop {
+            examined.residue.push("a recipient to drop stays, for no key that was given opens it".into());
+        }
+        let old_named = labels.iter().any(|label| rotation.is_old(label));
+        let unproven = old_named || to_drop || examined.residue.len() > usize::from(unknown > 0);
         examined.finding = if unproven { Finding::Unproven } else { Finding::NotOurs };
         return Ok(examined);
     }

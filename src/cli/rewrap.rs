@@ -1,34 +1,42 @@
 //! `sidekey rewrap`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use sidekey::Result;
+use sidekey::location::argument::Argument;
 use sidekey::ops::rewrap::{Prove, RewrapOptions, RewrapSummary, rewrap};
+use sidekey::ops::rotate::{Journal, Ledger, RotateOptions, RotateSummary, rotate};
 use sidekey::random::{OsRandom, Random as _};
 use sidekey::rewrap::Rotation;
+use sidekey::{Error, KeyId, Result};
 
 use super::identity::{load_identities, load_recipients};
+use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
 use super::work::{self, RecipeArgs, Watcher};
+use super::{config, guard};
 
 /// move envelopes from an old private key to new public keys
 ///
 /// Rewrites only the small .key.enc files: each file's key is unwrapped with the old private key, compared with its
 /// container where that is there, and wrapped for the new recipients; other recipients stay. At the end the old key is
 /// tried on a random sample of 1,000 envelopes, or with --prove all on each. It can be stopped and run again.
+///
+/// In a location (a URL, or NAME:PATH for a configured remote) older versions of envelopes are deleted too, and everything
+/// is listed again at the end.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
   sidekey rewrap encrypted/ -i old.pem --to new.pub.pem --dry-run
   sidekey rewrap encrypted/ -i old.pem --to new.pub.pem --to escrow.pub.pem --prove all
+  sidekey rewrap nas:photos -i old.pem --to new.pub.pem --report rotation.jsonl
 
 exit code 4: it is done, but something remains for the old key or could not be judged; each is listed")]
 pub(crate) struct Args {
-    /// envelopes and folders of them
-    #[arg(value_name = "PATH", required = true)]
+    /// envelopes and folders of them, and locations
+    #[arg(value_name = "PATH|LOCATION", required = true)]
     paths: Vec<PathBuf>,
     /// an old private key: its recipient is dropped (repeatable)
     #[arg(short, long, value_name = "FILE", required = true)]
@@ -36,9 +44,24 @@ pub(crate) struct Args {
     /// a new public key (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     to: Vec<PathBuf>,
+    /// drop this recipient too, by its label: a key id of 64 hex digits (repeatable)
+    #[arg(long, value_name = "ID")]
+    drop: Vec<KeyId>,
     /// say what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// leave older versions where they are: exit code 4, for the old key opens them still
+    #[arg(long, help_heading = "In locations")]
+    no_purge: bool,
+    /// do not compare keys with their containers, which saves a request each
+    #[arg(long, help_heading = "In locations")]
+    trust_envelopes: bool,
+    /// append what is done to each envelope, as JSON lines
+    #[arg(long, value_name = "FILE", help_heading = "In locations")]
+    report: Option<PathBuf>,
+    /// look at everything again, also at what an earlier run did
+    #[arg(long, help_heading = "In locations")]
+    no_resume: bool,
     /// turn key files of the OpenSSL recipe into envelopes: OAEP instead of PKCS#1 v1.5, and several recipients
     #[arg(long, help_heading = "Files of the OpenSSL recipe")]
     adopt: bool,
@@ -62,45 +85,143 @@ enum Proof {
     All,
 }
 
+impl Proof {
+    fn prove(self) -> Prove {
+        match self {
+            Self::Sample => Prove::Sample,
+            Self::All => Prove::All,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Totals {
     r#type: &'static str,
     dry_run: bool,
+    location: Option<String>,
     rewrapped: u64,
+    late: u64,
     already: u64,
     not_ours: u64,
+    resumed: u64,
     residue: u64,
     failed: u64,
     checked: u64,
     unchecked: u64,
+    purged: u64,
     tried: u64,
     opened: u64,
     seed: String,
+    head: Option<String>,
 }
+
+/// What to do after an interrupt.
+const AGAIN: &str = "run the same again: it goes on where it was stopped";
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
+        let (folders, locations): (Vec<_>, Vec<_>) =
+            self.paths.iter().cloned().partition(|typed| !is_location(typed));
+        if let Some(folder) = folders.first() {
+            self.refuse_for_paths(folder)?;
+        }
+        if self.adopt && !locations.is_empty() {
+            return Err(Error::usage("key files of a location cannot be adopted there")
+                .hint("sidekey get or any other tool brings the pairs to a folder; adopt them there"));
+        }
+        let places: Vec<Place> =
+            locations.iter().map(|typed| Place::open(typed.as_os_str())).collect::<Result<_>>()?;
         let new = load_recipients(&self.to)?;
         let old = load_identities(&self.identity, &self.passphrase, report)?;
         let mut seed = [0; 16];
         OsRandom.fill(&mut seed)?;
+        guard::say_when_interrupted(report, AGAIN);
+        let rotation = Rotation::new(old, new)?.dropping(self.drop.iter().copied())?;
+        let ledger = self.report.as_deref().map(Ledger::open).transpose()?;
+        for (place, typed) in places.iter().zip(&locations) {
+            let typed = typed.to_string_lossy();
+            if let Err(error) = self.location(place, &typed, &rotation, seed, ledger.as_ref(), report) {
+                report.failure(&error);
+            }
+        }
+        match folders.is_empty() {
+            true => Ok(()),
+            false => self.folders(&folders, rotation, seed, report),
+        }
+    }
+
+    /// What only locations have is not taken for done where it is not.
+    fn refuse_for_paths(&self, path: &Path) -> Result<()> {
+        let given = [
+            (self.no_purge, "--no-purge"),
+            (self.trust_envelopes, "--trust-envelopes"),
+            (self.no_resume, "--no-resume"),
+            (self.report.is_some(), "--report"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            None => Ok(()),
+            Some((_, option)) => Err(Error::usage(format!("{option} is for locations, and this is a path"))
+                .at(path)
+                .hint("write a folder as file:///FOLDER to treat it as a location")),
+        }
+    }
+
+    fn location(
+        &self,
+        place: &Place,
+        typed: &str,
+        rotation: &Rotation,
+        seed: [u8; 16],
+        ledger: Option<&Ledger>,
+        report: &Report,
+    ) -> Result<()> {
+        let journal = match self.no_resume {
+            true => None,
+            false => open_journal(place, rotation, !self.trust_envelopes, report),
+        };
+        let options = RotateOptions {
+            rotation,
+            dry_run: self.dry_run,
+            purge: !self.no_purge,
+            compare: !self.trust_envelopes,
+            jobs: place.jobs(self.jobs),
+            prove: self.prove.prove(),
+            seed,
+            now: work::now(),
+            journal: journal.as_ref(),
+            ledger,
+        };
+        let watcher = Watcher::new(report, None, "rewrapped");
+        let summary = rotate(&place.target, &options, &watcher)?;
+        drop(watcher);
+        tell(report, &Totals::of_location(typed, &options, &summary));
+        if summary.residue + summary.opened > 0 {
+            report.remains();
+        }
+        Ok(())
+    }
+
+    fn folders(
+        &self,
+        folders: &[PathBuf],
+        rotation: Rotation,
+        seed: [u8; 16],
+        report: &Report,
+    ) -> Result<()> {
         let options = RewrapOptions {
-            rotation: Rotation::new(old, new)?,
+            rotation,
             dry_run: self.dry_run,
             adopt: self.adopt,
             recipe: self.recipe.named(),
             jobs: work::jobs(self.jobs),
-            prove: match self.prove {
-                Proof::Sample => Prove::Sample,
-                Proof::All => Prove::All,
-            },
+            prove: self.prove.prove(),
             seed,
             now: work::now(),
         };
         let watcher = Watcher::new(report, None, "rewrapped");
-        let summary = rewrap(&self.paths, &options, &watcher)?;
+        let summary = rewrap(folders, &options, &watcher)?;
         drop(watcher);
-        tell(report, &options, &summary);
+        tell(report, &Totals::of_folders(&options, &summary));
         if summary.residue + summary.opened > 0 {
             report.remains();
         }
@@ -108,44 +229,121 @@ impl Args {
     }
 }
 
-fn tell(report: &Report, options: &RewrapOptions, summary: &RewrapSummary) {
-    let seed: String = options.seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    let totals = Totals {
-        r#type: "summary",
-        dry_run: options.dry_run,
-        rewrapped: summary.rewrapped,
-        already: summary.already,
-        not_ours: summary.not_ours,
-        residue: summary.residue,
-        failed: summary.failed,
-        checked: summary.checked,
-        unchecked: summary.unchecked,
-        tried: summary.tried,
-        opened: summary.opened,
-        seed: seed.clone(),
-    };
-    let verb = if options.dry_run { "would rewrap" } else { "rewrapped" };
+/// Whether it is worked on through a store: a URL, or `NAME:PATH`. A bare path is worked on as files.
+fn is_location(typed: &Path) -> bool {
+    let is_url = typed.as_os_str().as_encoded_bytes().windows(3).any(|window| window == b"://");
+    match Argument::parse(typed.as_os_str()) {
+        Ok(Argument::Local(path)) => is_url && path != typed,
+        Ok(Argument::Service(..) | Argument::Remote(..)) | Err(_) => true,
+    }
+}
+
+/// The journal saves work and nothing else: a run without one is as good.
+fn open_journal(place: &Place, rotation: &Rotation, compare: bool, report: &Report) -> Option<Journal> {
+    let folder = config::state_folder()?;
+    let opened = Journal::open(&folder, place.target.location.store(), rotation, compare);
+    opened
+        .map_err(|error| {
+            report.warning(&error.hint("without a journal a second run looks at everything again"))
+        })
+        .ok()
+}
+
+impl Totals {
+    fn of_location(typed: &str, options: &RotateOptions<'_>, summary: &RotateSummary) -> Self {
+        Self {
+            r#type: "summary",
+            dry_run: options.dry_run,
+            location: Some(typed.to_owned()),
+            rewrapped: summary.rewrapped,
+            late: summary.late,
+            already: summary.already,
+            not_ours: summary.not_ours,
+            resumed: summary.resumed,
+            residue: summary.residue,
+            failed: summary.failed,
+            checked: summary.checked,
+            unchecked: summary.unchecked,
+            purged: summary.purged,
+            tried: summary.tried,
+            opened: summary.opened,
+            seed: hex(&options.seed),
+            head: summary.head.clone(),
+        }
+    }
+
+    fn of_folders(options: &RewrapOptions, summary: &RewrapSummary) -> Self {
+        Self {
+            r#type: "summary",
+            dry_run: options.dry_run,
+            location: None,
+            rewrapped: summary.rewrapped,
+            late: 0,
+            already: summary.already,
+            not_ours: summary.not_ours,
+            resumed: 0,
+            residue: summary.residue,
+            failed: summary.failed,
+            checked: summary.checked,
+            unchecked: summary.unchecked,
+            purged: 0,
+            tried: summary.tried,
+            opened: summary.opened,
+            seed: hex(&options.seed),
+            head: None,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tell(report: &Report, totals: &Totals) {
+    let verb = if totals.dry_run { "would rewrap" } else { "rewrapped" };
+    let place = totals.location.as_ref().map(|location| format!("{location}: ")).unwrap_or_default();
     report.done(
-        &totals,
+        totals,
         format_args!(
-            "{verb} {} envelopes; {} were done already, {} are not for the old key, {} have residue, {} failed",
-            summary.rewrapped, summary.already, summary.not_ours, summary.residue, summary.failed
+            "{place}{verb} {} envelopes; {} were done already, {} are not for the old key, {} have residue, {} failed",
+            totals.rewrapped,
+            totals.already + totals.resumed,
+            totals.not_ours,
+            totals.residue,
+            totals.failed
         ),
     );
     report.note(format_args!(
         "compared {} keys with their containers; for {} the container was not there",
-        summary.checked, summary.unchecked
+        totals.checked, totals.unchecked
     ));
-    if options.dry_run {
+    if totals.resumed > 0 {
+        report.note(format_args!(
+            "{} were not read: an earlier run did them (--no-resume reads all)",
+            totals.resumed
+        ));
+    }
+    if totals.dry_run {
         return;
     }
+    if totals.location.is_some() {
+        report.note(format_args!(
+            "deleted {} older versions; all was listed again at the end, and {} envelopes had come for the old key meanwhile",
+            totals.purged, totals.late
+        ));
+    }
     report.note(format_args!(
-        "every rewritten envelope was read back; the old key was tried on {} of {} and opened {} (sample seed {seed})",
-        summary.tried,
-        summary.rewrapped + summary.already,
-        summary.opened
+        "every rewritten envelope was read back; the old key was tried on {} of {} and opened {} (sample seed {})",
+        totals.tried,
+        totals.rewrapped + totals.already + totals.resumed,
+        totals.opened,
+        totals.seed
     ));
-    if summary.rewrapped > 0 {
+    if let Some(head) = &totals.head {
+        report
+            .note(format_args!("the report's last line has the hash {head}: keep it apart from the report"));
+    }
+    if totals.rewrapped > 0 {
         report.note(
             "whoever copied an envelope before now can still open that copy with the old key: where that matters, \
              reencrypt the file, with a new key of its own",

@@ -7,6 +7,7 @@ mod clean;
 mod examine;
 mod fetch;
 mod put;
+mod relocate;
 mod remove;
 mod rewrap;
 
@@ -14,4 +15,4 @@ pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
 pub use put::{Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put};
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
-pub use rewrap::{RewrapOptions, Rewrapped, rewrap};
+pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};

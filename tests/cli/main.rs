@@ -15,6 +15,7 @@ mod put;
 mod remote;
 mod rewrap;
 mod rm;
+mod rotate;
 mod secrets;
 mod services;
 mod stop;

@@ -390,7 +390,7 @@ pub(crate) fn alone(command: &mut Command, root: &Path) {
     for name in ["PASSPHRASE", "NEW_PASSPHRASE", "CONFIG", "JOBS", "IF_EXISTS"] {
         command.env_remove(format!("SIDEKEY_{name}"));
     }
-    command.env("HOME", root).env("XDG_CONFIG_HOME", root.join(".config"));
+    command.env("HOME", root).env("XDG_CONFIG_HOME", root.join(".config")).env_remove("XDG_STATE_HOME");
 }
 
 /// A child that is killed when the test fails.

@@ -12,4 +12,5 @@ mod published;
 mod put;
 mod put_resume;
 mod remove;
+mod rotate;
 mod rsa_second;

@@ -329,8 +329,7 @@ async fn perform(operation: Operation, fixture: &Fixture, location: &Location, a
         }
         Operation::Rewrap => {
             let rotation = &fixture.rotation;
-            let options =
-                RewrapOptions { rotation, created: SystemTime::UNIX_EPOCH, all: false, dry_run: false };
+            let options = RewrapOptions::new(rotation, SystemTime::UNIX_EPOCH);
             for stored in names(location).await?.into_iter().filter(|name| name.ends_with(".key.enc")) {
                 for rewrapped in rewrap(location, &stored, &options).await? {
                     let good = [RewrapOutcome::Rewrapped, RewrapOutcome::AlreadyDone, RewrapOutcome::NotOurs];

@@ -215,6 +215,13 @@ impl Place {
     }
 }
 
+/// The folder for what runs remember of each other, which need not be there; nothing where there is no home.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let folder = filled("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = folder.or_else(|| Some(home()?.join(".local/state")));
+    folder.map(|folder| folder.join("sidekey"))
+}
+
 fn home() -> Option<PathBuf> {
     filled("HOME").map(PathBuf::from)
 }

@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::fetch::is_container;
 use crate::format::envelope::{Block, Content};
 use crate::format::{Entry, Envelope, Header, Wrap};
 use crate::pair::Finding;
-use crate::recipe::detect_key_file;
+use crate::recipe::{KeyFile, PasswordBlock, detect_key_file};
 use crate::rewrap::{Judgement, Rotation, examine, judge_by_header};
 use crate::store::{Object, VersionId};
 use crate::{KeyId, Result};
@@ -25,11 +26,35 @@ pub(super) struct Judged {
     pub(super) finding: Finding,
     /// The text that covers all versions but those to keep, when something opens.
     pub(super) new: Option<Envelope>,
+    /// The new text of a key file of the OpenSSL recipe.
+    key_file: Option<Bytes>,
     /// Versions that hold something which the new text does not.
     pub(super) keep: Vec<VersionId>,
     pub(super) residue: Vec<String>,
     pub(super) checked: u64,
     pub(super) unchecked: u64,
+}
+
+impl Judged {
+    fn nothing() -> Self {
+        Self {
+            finding: Finding::NotOurs,
+            new: None,
+            key_file: None,
+            keep: vec![],
+            residue: vec![],
+            checked: 0,
+            unchecked: 0,
+        }
+    }
+
+    /// What is to be written, if anything is.
+    pub(super) fn text(&self) -> Result<Option<Bytes>> {
+        match (&self.new, &self.key_file) {
+            (Some(envelope), _) => Ok(Some(envelope.to_text()?.into())),
+            (None, key_file) => Ok(key_file.clone()),
+        }
+    }
 }
 
 /// Judges versions, newest first. What an old key opens in any of them is wrapped anew; besides, the new text holds what
@@ -42,22 +67,20 @@ pub(super) fn judge(
     all: bool,
 ) -> Result<Judged> {
     let all = all || versions.len() > 1;
-    let mut judged = Judged {
-        finding: Finding::NotOurs,
-        new: None,
-        keep: vec![],
-        residue: vec![],
-        checked: 0,
-        unchecked: 0,
-    };
+    if let Some(key_file) = versions.first().and_then(|newest| detect_key_file(&newest.bytes)) {
+        return judge_key_file(&key_file, versions, rotation);
+    }
+    let mut judged = Judged::nothing();
     let mut parsed = Vec::new();
     for version in versions {
         match Envelope::parse(&version.bytes) {
             Ok(envelope) => parsed.push((&version.object.version, envelope)),
+            // One that is called like an envelope: of a file whose own name ends in .key, written by a script.
+            Err(_) if is_container(&version.bytes) => judged.keep.push(version.object.version.clone()),
             Err(error) => {
                 judged.residue.push(match detect_key_file(&version.bytes) {
                     Some(_) => {
-                        "is a key file of the OpenSSL recipe, which is rewrapped on this machine only".into()
+                        "an older version of it is a key file of the OpenSSL recipe; it was kept".into()
                     }
                     None => format!("a version of it cannot be judged: {error}"),
                 });
@@ -68,7 +91,9 @@ pub(super) fn judge(
     let opens = |block: &Block| rotation.still_opens(&Envelope { blocks: vec![block.clone()] });
     let newest = parsed.iter().position(|(_, envelope)| all && rotation.still_opens(envelope)).unwrap_or(0);
     let Some((base_version, base)) = parsed.get(newest) else {
-        judged.finding = Finding::Unproven;
+        if !judged.residue.is_empty() {
+            judged.finding = Finding::Unproven;
+        }
         return Ok(judged);
     };
     let mut merged = base.clone();
@@ -86,9 +111,13 @@ pub(super) fn judge(
     // A label says little: where no container proved what was wrapped anew, it replaces nothing that did not open.
     let proven = examined.unchecked == 0;
     for (version, envelope) in &parsed {
+        if versions.len() == 1 {
+            break;
+        }
         let covered = |block: &Block| {
             covering.is_some_and(|new| {
-                opens(block)
+                (opens(block) && !rotation.keys_stay())
+                    || leaves(block, rotation)
                     || new.blocks.iter().any(|other| match proven {
                         true => covers(other, block),
                         false => other.text() == block.text(),
@@ -96,7 +125,7 @@ pub(super) fn judge(
             })
         };
         let missing: Vec<&Block> = envelope.blocks.iter().filter(|block| !covered(block)).collect();
-        if missing.is_empty() || (versions.len() == 1 && version == base_version) {
+        if missing.is_empty() {
             continue;
         }
         judged.keep.push((*version).clone());
@@ -107,6 +136,49 @@ pub(super) fn judge(
     }
     judged.new = examined.rewrapped;
     Ok(judged)
+}
+
+/// The current version of a key file of the OpenSSL recipe stays what it is, for one new recipient. Each of its older
+/// versions may hold another container's password.
+fn judge_key_file(key_file: &KeyFile, versions: &[ReadVersion], rotation: &Rotation) -> Result<Judged> {
+    let mut judged = Judged::nothing();
+    let older = versions.get(1..).unwrap_or_default();
+    let opens = |key_file: &KeyFile| {
+        let blocks = key_file.open(&rotation.old).unwrap_or_default();
+        blocks.into_iter().find(PasswordBlock::is_text)
+    };
+    let old_ones = older.iter().filter(|version| match detect_key_file(&version.bytes) {
+        Some(key_file) => opens(&key_file).is_some(),
+        None => true,
+    });
+    let old_ones = old_ones.count();
+    if old_ones > 0 {
+        judged.residue.push(format!(
+            "{old_ones} older versions of this key file of the OpenSSL recipe may be the keys of older containers; they were kept"
+        ));
+    }
+    judged.keep = older.iter().map(|version| version.object.version.clone()).collect();
+    let Some(password) = opens(key_file) else {
+        judged.finding = if old_ones > 0 { Finding::Unproven } else { Finding::NotOurs };
+        return Ok(judged);
+    };
+    match rotation.new.as_slice() {
+        [recipient] if !rotation.keys_stay() => {
+            judged.finding = Finding::Opens;
+            judged.unchecked = 1;
+            judged.key_file = Some(KeyFile::wrap(&password, recipient, key_file.form())?.encode().into());
+        }
+        _ => {
+            judged.finding = Finding::Unproven;
+            judged.residue.push("is a key file of the OpenSSL recipe, which holds one recipient".into());
+        }
+    }
+    Ok(judged)
+}
+
+/// Whether a block is an entry for a recipient that is dropped by its label.
+fn leaves(block: &Block, rotation: &Rotation) -> bool {
+    matches!(&block.content, Content::Entry(entry) if rotation.dropped().any(|id| *id == entry.recipient))
 }
 
 /// Whether a block serves whom another one does.

@@ -125,19 +125,23 @@ pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) ->
 /// The headers of all versions of the containers that an envelope of this name may belong to, as far as they can be read.
 pub(super) async fn headers(location: &Location, envelope: &str) -> Result<Vec<Header>> {
     let store = location.store();
-    let mut headers = Vec::new();
+    let mut containers = Vec::new();
     for name in containers_of(envelope) {
-        for object in versions(store, &location.key(&name)).await? {
-            if object.marker {
-                continue;
-            }
-            if let Ok((_, start)) = start(store, &object.key, Some(&object.version), HEADER_LEN).await {
-                let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
-                headers.extend(header);
-            }
+        containers.extend(versions(store, &location.key(&name)).await?);
+    }
+    Ok(headers_of(store, &containers).await)
+}
+
+/// The headers of these versions of containers, as far as they can be read.
+pub(super) async fn headers_of(store: &dyn Store, containers: &[Object]) -> Vec<Header> {
+    let mut headers = Vec::new();
+    for object in containers.iter().filter(|object| !object.marker) {
+        if let Ok((_, start)) = start(store, &object.key, Some(&object.version), HEADER_LEN).await {
+            let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+            headers.extend(header);
         }
     }
-    Ok(headers)
+    headers
 }
 
 /// All versions of a container, newest first, with the key that each needs. What cannot be read is unknown.

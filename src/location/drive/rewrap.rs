@@ -3,20 +3,19 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::examine::{Judged, ReadVersion, judge};
-use super::fetch;
+use super::{fetch, relocate};
 use crate::format::envelope::MAX_BYTES;
 use crate::format::{Envelope, Header};
 use crate::location::Location;
 use crate::name::{containers_of, envelope_name};
-use crate::pair::{
-    Finding, Relocate, RelocateOutcome, RelocateReply, RelocateStep, Rewrap, RewrapOutcome, RewrapReply,
-    RewrapStep,
-};
+use crate::pair::{Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+use crate::recipe::detect_key_file;
 use crate::rewrap::Rotation;
-use crate::store::{OnlyIf, PutOptions, Store, VersionId};
-use crate::{DataId, Error, ErrorKind, Result};
+use crate::store::{Object, OnlyIf, PutOptions, Store, VersionId};
+use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
 /// What stands for the one version that a store without versions has: what replaces it has no older one to delete.
 const ONLY: &str = "only";
@@ -32,6 +31,19 @@ pub struct RewrapOptions<'a> {
     pub all: bool,
     /// Whether only to say what would be done.
     pub dry_run: bool,
+    /// Whether older versions are deleted.
+    pub purge: bool,
+    /// Whether keys are compared with their containers' commitments.
+    pub compare: bool,
+    /// Whether the versions are listed once more at the end. Who lists all of them later need not.
+    pub list_again: bool,
+}
+
+impl<'a> RewrapOptions<'a> {
+    /// The careful way.
+    pub fn new(rotation: &'a Rotation, created: SystemTime) -> Self {
+        Self { rotation, created, all: false, dry_run: false, purge: true, compare: true, list_again: true }
+    }
 }
 
 /// How rewrapping one envelope ended.
@@ -47,6 +59,52 @@ pub struct Rewrapped {
     pub checked: u64,
     /// How many were not, because the container could not be read.
     pub unchecked: u64,
+    /// What was read and what was done.
+    pub facts: Facts,
+}
+
+/// What was read of an envelope and what was done to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The versions that were read, newest first.
+    pub seen: Vec<VersionId>,
+    /// Whom their entries say they are for, each once.
+    pub before: Vec<KeyId>,
+    /// Whom those of the new text are for.
+    pub after: Vec<KeyId>,
+    /// What was written.
+    pub written: Option<VersionId>,
+    /// What was deleted.
+    pub purged: Vec<VersionId>,
+    /// The versions that it has now, newest first, as far as this run knows.
+    pub left: Vec<VersionId>,
+}
+
+/// What a listing showed of an envelope.
+#[derive(Debug)]
+pub struct Listed<'h> {
+    /// Its versions, newest first, delete markers left out.
+    pub versions: Vec<Object>,
+    /// The headers that it is compared with.
+    pub headers: &'h Headers,
+}
+
+/// The headers of some containers, read when they are first asked for.
+#[derive(Debug, Default)]
+pub struct Headers {
+    containers: Vec<Object>,
+    read: OnceCell<Vec<Header>>,
+}
+
+impl Headers {
+    /// Those of these versions of containers.
+    pub fn of(containers: Vec<Object>) -> Self {
+        Self { containers, read: OnceCell::new() }
+    }
+
+    async fn get(&self, store: &dyn Store) -> &[Header] {
+        self.read.get_or_init(|| fetch::headers_of(store, &self.containers)).await
+    }
 }
 
 /// Rewraps the envelope with this stored name, all its versions. One that stands beside its container (`NAME.key.enc`)
@@ -65,19 +123,49 @@ pub async fn rewrap(
         true => location.unlocked(&options.rotation.old)?,
         false => location.clone(),
     };
-    let location = &unlocked;
-    let versions = read_versions(location, stored).await?;
+    rewrap_listed(&unlocked, stored, None, options).await
+}
+
+/// The same for an envelope of which a listing showed the versions, in a location that is unlocked where that matters. They are read as listed; where they are not there any
+/// more, it is as if nothing had been listed.
+///
+/// # Errors
+/// Those of [`rewrap`].
+pub async fn rewrap_listed(
+    location: &Location,
+    stored: &str,
+    listed: Option<Listed<'_>>,
+    options: &RewrapOptions<'_>,
+) -> Result<Vec<Rewrapped>> {
+    let (store, key) = (location.store(), location.key(stored));
+    let (mut versions, mut headers) = (vec![], None);
+    if let Some(listed) = listed {
+        match read_all(store, &key, listed.versions).await {
+            Ok(read) => (versions, headers) = (read, Some(listed.headers)),
+            // Somebody else was here since.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if versions.is_empty() {
+        versions = read_versions(location, stored).await?;
+        headers = None;
+    }
     if versions.is_empty() {
         return Err(Error::not_found("there is no such envelope").about(location.show(stored)));
     }
     if is_beside(stored, &versions) {
-        return beside(location, stored, versions, options).await;
+        return relocate::beside(location, stored, versions, headers, options).await;
     }
-    Ok(vec![located(location, stored, options).await?])
+    let first = First { versions, headers };
+    Ok(vec![located(location, stored, Some(first), options).await?])
 }
 
 /// Whether all versions belong under another name: that of their own data ids.
 fn is_beside(stored: &str, versions: &[ReadVersion]) -> bool {
+    if versions.first().is_some_and(|newest| detect_key_file(&newest.bytes).is_some()) {
+        return false;
+    }
     let [likely, _] = containers_of(stored).try_into().unwrap_or_default();
     versions.iter().all(|version| match data_id(&version.bytes) {
         Some(id) => envelope_name(&likely, Some(&id)).as_deref() != Some(stored),
@@ -86,28 +174,74 @@ fn is_beside(stored: &str, versions: &[ReadVersion]) -> bool {
 }
 
 /// The one data id of all entries.
-fn data_id(bytes: &[u8]) -> Option<DataId> {
+pub(super) fn data_id(bytes: &[u8]) -> Option<DataId> {
     let envelope = Envelope::parse(bytes).ok()?;
     let first = envelope.entries().next()?.data_id;
     envelope.entries().all(|entry| entry.data_id == first).then_some(first)
 }
 
-/// All versions of an envelope, newest first.
-async fn read_versions(location: &Location, stored: &str) -> Result<Vec<ReadVersion>> {
-    let (store, key) = (location.store(), location.key(stored));
-    let mut versions = Vec::new();
-    for object in fetch::versions(store, &key).await? {
-        if !object.marker {
-            let (_, bytes) = fetch::start(store, &key, Some(&object.version), MAX_BYTES + 1).await?;
-            versions.push(ReadVersion { object, bytes });
+/// Whom some texts say they are for, each once.
+pub(super) fn recipients<'t>(texts: impl IntoIterator<Item = &'t Bytes>) -> Vec<KeyId> {
+    let mut all: Vec<KeyId> = vec![];
+    for envelope in texts.into_iter().filter_map(|text| Envelope::parse(text).ok()) {
+        for entry in envelope.entries() {
+            if !all.contains(&entry.recipient) {
+                all.push(entry.recipient);
+            }
         }
     }
-    Ok(versions)
+    all
+}
+
+/// All versions of an envelope, newest first.
+pub(super) async fn read_versions(location: &Location, stored: &str) -> Result<Vec<ReadVersion>> {
+    let (store, key) = (location.store(), location.key(stored));
+    let versions = fetch::versions(store, &key).await?;
+    read_all(store, &key, versions.into_iter().filter(|object| !object.marker).collect()).await
+}
+
+async fn read_all(store: &dyn Store, key: &str, versions: Vec<Object>) -> Result<Vec<ReadVersion>> {
+    let mut read = Vec::new();
+    for object in versions {
+        let (_, bytes) = fetch::start(store, key, Some(&object.version), MAX_BYTES + 1).await?;
+        read.push(ReadVersion { object, bytes });
+    }
+    Ok(read)
+}
+
+/// Reads the headers to compare with, unless nothing is to be compared.
+pub(super) async fn headers_for(
+    location: &Location,
+    stored: &str,
+    known: Option<&Headers>,
+    versions: &[ReadVersion],
+    options: &RewrapOptions<'_>,
+) -> Result<Vec<Header>> {
+    let is_done = |version: &ReadVersion| {
+        Envelope::parse(&version.bytes).is_ok_and(|text| options.rotation.is_done_by_labels(&text))
+    };
+    let untried = !options.all && matches!(versions, [only] if is_done(only));
+    match known {
+        _ if !options.compare || untried => Ok(vec![]),
+        Some(headers) => Ok(headers.get(location.store()).await.to_vec()),
+        None => fetch::headers(location, stored).await,
+    }
+}
+
+/// What was read before the steps begin.
+struct First<'h> {
+    versions: Vec<ReadVersion>,
+    headers: Option<&'h Headers>,
 }
 
 /// Takes an envelope with a name of its own through the steps of [`Rewrap`].
-async fn located(location: &Location, stored: &str, options: &RewrapOptions<'_>) -> Result<Rewrapped> {
-    let mut file = Located::new(location, stored, options).await?;
+async fn located(
+    location: &Location,
+    stored: &str,
+    first: Option<First<'_>>,
+    options: &RewrapOptions<'_>,
+) -> Result<Rewrapped> {
+    let mut file = Located::new(location, stored, first, options).await?;
     let mut machine = Rewrap::new();
     let outcome = loop {
         let reply = match machine.step() {
@@ -125,6 +259,15 @@ async fn located(location: &Location, stored: &str, options: &RewrapOptions<'_>)
     file.finish(outcome)
 }
 
+/// The same for one of which nothing is known yet.
+pub(super) async fn located_again(
+    location: &Location,
+    stored: &str,
+    options: &RewrapOptions<'_>,
+) -> Result<Rewrapped> {
+    located(location, stored, None, options).await
+}
+
 struct Located<'a> {
     location: &'a Location,
     store: &'a dyn Store,
@@ -133,16 +276,22 @@ struct Located<'a> {
     options: &'a RewrapOptions<'a>,
     keeps_versions: bool,
     replace_if: bool,
-    /// The newest version that was read, and what was written.
+    first: Option<First<'a>>,
+    /// The newest version that was read.
     newest: VersionId,
-    written: VersionId,
     new: Bytes,
     judged: Option<Judged>,
+    facts: Facts,
     error: Option<Error>,
 }
 
 impl<'a> Located<'a> {
-    async fn new(location: &'a Location, stored: &'a str, options: &'a RewrapOptions<'a>) -> Result<Self> {
+    async fn new(
+        location: &'a Location,
+        stored: &'a str,
+        first: Option<First<'a>>,
+        options: &'a RewrapOptions<'a>,
+    ) -> Result<Self> {
         let capabilities = location.store().capabilities().await?;
         Ok(Self {
             location,
@@ -152,25 +301,32 @@ impl<'a> Located<'a> {
             options,
             keeps_versions: capabilities.versions,
             replace_if: capabilities.replace_if,
+            first,
             newest: VersionId::new(),
-            written: VersionId::new(),
             new: Bytes::new(),
             judged: None,
+            facts: Facts::default(),
             error: None,
         })
     }
 
     async fn read(&mut self) -> Result<RewrapReply> {
-        let versions = read_versions(self.location, self.stored).await?;
-        let headers: Vec<Header> = fetch::headers(self.location, self.stored).await?;
+        let (versions, known) = match self.first.take() {
+            Some(First { versions, headers }) => (versions, headers),
+            None => (read_versions(self.location, self.stored).await?, None),
+        };
+        let headers = headers_for(self.location, self.stored, known, &versions, self.options).await?;
         let RewrapOptions { rotation, created, all, .. } = *self.options;
-        let mut judged = judge(&versions, &headers, rotation, created, all)?;
-        if let Some(new) = judged.new.take() {
-            self.new = new.to_text()?.into();
+        let judged = judge(&versions, &headers, rotation, created, all)?;
+        if let Some(new) = judged.text()? {
+            self.facts.after = recipients([&new]);
+            self.new = new;
         }
         if let Some(newest) = versions.first() {
             self.newest.clone_from(&newest.object.version);
         }
+        self.facts.seen = versions.iter().map(|version| version.object.version.clone()).collect();
+        self.facts.before = recipients(versions.iter().map(|version| &version.bytes));
         let reply = RewrapReply::FoundSome {
             versions: versions.iter().map(|version| self.named(&version.object.version)).collect(),
             keep: judged.keep.iter().map(|version| self.named(version)).collect(),
@@ -181,13 +337,16 @@ impl<'a> Located<'a> {
     }
 
     async fn write(&mut self) -> Result<RewrapReply> {
-        if !self.replace_if && !is_current(self.store, &self.key, &self.newest).await? {
+        // What a store with versions replaces is not lost, and shows in the listing.
+        let unguarded = !self.replace_if && !self.keeps_versions;
+        if unguarded && !is_current(self.store, &self.key, &self.newest).await? {
             return Ok(RewrapReply::Changed);
         }
         match overwrite(self.store, &self.key, self.new.clone(), &self.newest).await {
             Ok(version) => {
-                self.written = version;
-                Ok(RewrapReply::Written(self.named(&self.written)))
+                let reply = RewrapReply::Written(self.named(&version));
+                self.facts.written = Some(version);
+                Ok(reply)
             }
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(RewrapReply::Changed),
             Err(error) => Err(error),
@@ -195,17 +354,35 @@ impl<'a> Located<'a> {
     }
 
     async fn read_back(&mut self) -> Result<RewrapReply> {
-        read_back(self.store, &self.key, &self.written, &self.new).await.map(|()| RewrapReply::Same)
+        let written = self.facts.written.clone().unwrap_or_default();
+        read_back(self.store, &self.key, &written, &self.new).await.map(|()| RewrapReply::Same)
     }
 
     async fn delete(&mut self, version: &VersionId) -> Result<RewrapReply> {
-        fetch::delete(self.store, &self.key, version).await.map(|()| RewrapReply::Deleted)
+        if !self.options.purge {
+            return Ok(RewrapReply::Failed);
+        }
+        fetch::delete(self.store, &self.key, version).await?;
+        self.facts.purged.push(version.clone());
+        Ok(RewrapReply::Deleted)
     }
 
     async fn list(&mut self) -> Result<RewrapReply> {
+        if !self.options.list_again {
+            let left = self.left();
+            return Ok(RewrapReply::Versions(left.iter().map(|version| self.named(version)).collect()));
+        }
         let versions = fetch::versions(self.store, &self.key).await?;
-        let versions = versions.iter().filter(|version| !version.marker);
-        Ok(RewrapReply::Versions(versions.map(|version| self.named(&version.version)).collect()))
+        let versions = versions.into_iter().filter(|version| !version.marker);
+        self.facts.left = versions.map(|version| version.version).collect();
+        Ok(RewrapReply::Versions(self.facts.left.iter().map(|version| self.named(version)).collect()))
+    }
+
+    /// The versions that are there as far as this run knows.
+    fn left(&self) -> Vec<VersionId> {
+        let replaced = !self.keeps_versions && self.facts.written.is_some();
+        let kept = self.facts.seen.iter().filter(|version| !replaced && !self.facts.purged.contains(version));
+        self.facts.written.iter().chain(kept).cloned().collect()
     }
 
     fn named(&self, version: &VersionId) -> VersionId {
@@ -219,7 +396,8 @@ impl<'a> Located<'a> {
         })
     }
 
-    fn finish(self, outcome: RewrapOutcome) -> Result<Rewrapped> {
+    fn finish(mut self, outcome: RewrapOutcome) -> Result<Rewrapped> {
+        let left = self.left();
         let Some(judged) = self.judged.filter(|_| outcome != RewrapOutcome::Failed) else {
             let changed = "other writers changed it again and again; nothing was deleted";
             return Err(self
@@ -231,189 +409,36 @@ impl<'a> Located<'a> {
         if outcome == RewrapOutcome::Residue {
             residue.push(match self.error {
                 Some(error) => format!("another version of it is still there: {}", error.line()),
+                None if !self.options.purge => "its older versions were not to be deleted".into(),
                 None => "another version of it is still there".into(),
             });
         }
-        let Judged { checked, unchecked, .. } = judged;
-        Ok(Rewrapped { stored: self.stored.into(), outcome, residue, checked, unchecked })
-    }
-}
-
-/// Takes each version of an envelope beside its container through the steps of [`Relocate`].
-async fn beside(
-    location: &Location,
-    stored: &str,
-    versions: Vec<ReadVersion>,
-    options: &RewrapOptions<'_>,
-) -> Result<Vec<Rewrapped>> {
-    let headers = fetch::headers(location, stored).await?;
-    let container = containers_of(stored).pop().unwrap_or_default();
-    let mut done = Vec::new();
-    for version in versions {
-        let RewrapOptions { rotation, created, all, .. } = *options;
-        let judged = judge(std::slice::from_ref(&version), &headers, rotation, created, all)?;
-        let name = data_id(&version.bytes).and_then(|id| envelope_name(&container, Some(&id)));
-        let outcome = match (judged.finding, &judged.new, name) {
-            (Finding::Opens, Some(new), Some(name)) => {
-                Some(relocate(location, (stored, version), (&name, new), options).await?)
-            }
-            (Finding::Opens, ..) => None,
-            _ => Some((stored.to_owned(), why(judged.finding))),
-        };
-        let (stored, outcome) = outcome.unwrap_or_else(|| (stored.to_owned(), RewrapOutcome::Unproven));
-        let mut residue = judged.residue;
-        if outcome == RewrapOutcome::Residue {
-            residue.push("it is still there under its old name too".into());
+        if self.facts.left.is_empty() {
+            self.facts.left = left;
         }
         let Judged { checked, unchecked, .. } = judged;
-        done.push(Rewrapped { stored, outcome, residue, checked, unchecked });
-    }
-    Ok(done)
-}
-
-fn why(finding: Finding) -> RewrapOutcome {
-    match finding {
-        Finding::Done => RewrapOutcome::AlreadyDone,
-        Finding::NotOurs => RewrapOutcome::NotOurs,
-        Finding::Opens | Finding::Unproven => RewrapOutcome::Unproven,
-    }
-}
-
-/// Moves one version to a name of its own.
-async fn relocate(
-    location: &Location,
-    (stored, version): (&str, ReadVersion),
-    (name, new): (&str, &Envelope),
-    options: &RewrapOptions<'_>,
-) -> Result<(String, RewrapOutcome)> {
-    let mut moving = Moving {
-        location,
-        store: location.store(),
-        from: location.key(stored),
-        to: location.key(name),
-        version,
-        new: new.clone(),
-        text: new.to_text()?.into(),
-        joined: false,
-        error: None,
-    };
-    let mut machine = Relocate::new();
-    let outcome = loop {
-        let reply = match machine.step() {
-            _ if options.dry_run => break RelocateOutcome::Moved,
-            RelocateStep::Create => moving.create().await,
-            RelocateStep::ReadOther => moving.read_other(name).await,
-            RelocateStep::Join { over } => moving.join(over).await,
-            RelocateStep::ReadBack(version) => moving.read_back(version).await,
-            RelocateStep::Delete => moving.delete().await,
-            RelocateStep::Finished(outcome) => break *outcome,
-        };
-        machine.reply(moving.note(reply));
-    };
-    match outcome {
-        // What was there before may hold something for an old key too.
-        RelocateOutcome::Moved if moving.joined => {
-            Ok((name.to_owned(), located(location, name, options).await?.outcome)).map(|(name, outcome)| {
-                let outcome =
-                    if outcome == RewrapOutcome::AlreadyDone { RewrapOutcome::Rewrapped } else { outcome };
-                (name, outcome)
-            })
-        }
-        RelocateOutcome::Moved => Ok((name.to_owned(), RewrapOutcome::Rewrapped)),
-        RelocateOutcome::Residue => Ok((name.to_owned(), RewrapOutcome::Residue)),
-        RelocateOutcome::Failed => {
-            let changed = "was changed by other writers again and again";
-            Err(moving.error.unwrap_or_else(|| Error::conflict(changed)).about(location.show(stored)))
-        }
-    }
-}
-
-struct Moving<'a> {
-    location: &'a Location,
-    store: &'a dyn Store,
-    from: String,
-    to: String,
-    version: ReadVersion,
-    new: Envelope,
-    /// What is written under the other name.
-    text: Bytes,
-    joined: bool,
-    error: Option<Error>,
-}
-
-impl Moving<'_> {
-    async fn create(&mut self) -> Result<RelocateReply> {
-        // Where the store cannot tell, something that is there would be replaced.
-        let capabilities = self.store.capabilities().await?;
-        if !capabilities.create_new && !fetch::versions(self.store, &self.to).await?.is_empty() {
-            return Ok(RelocateReply::Exists);
-        }
-        let options = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
-        match self.store.put(&self.to, self.text.clone(), &options).await {
-            Ok(written) => Ok(RelocateReply::Version(written.version)),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(RelocateReply::Exists),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The new entries and all that stands there already: neither may hide the other.
-    async fn read_other(&mut self, name: &str) -> Result<RelocateReply> {
-        let versions = read_versions(self.location, name).await?;
-        let Some(newest) = versions.first() else { return Err(self.changed()) };
-        let mut joined =
-            Envelope::parse(&newest.bytes).map_err(|error| error.about(self.store.show(&self.to)))?;
-        let fresh = self.new.blocks.iter().filter(|block| !joined.blocks.contains(block));
-        joined.blocks = fresh.cloned().chain(joined.blocks.iter().cloned()).collect();
-        self.text = joined.to_text()?.into();
-        self.joined = true;
-        Ok(RelocateReply::Version(newest.object.version.clone()))
-    }
-
-    async fn join(&mut self, over: &VersionId) -> Result<RelocateReply> {
-        if !self.store.capabilities().await?.replace_if && !is_current(self.store, &self.to, over).await? {
-            return Ok(RelocateReply::Exists);
-        }
-        match overwrite(self.store, &self.to, self.text.clone(), over).await {
-            Ok(version) => Ok(RelocateReply::Version(version)),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(RelocateReply::Exists),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn read_back(&mut self, version: &VersionId) -> Result<RelocateReply> {
-        read_back(self.store, &self.to, version, &self.text).await.map(|()| RelocateReply::Done)
-    }
-
-    async fn delete(&mut self) -> Result<RelocateReply> {
-        let version = &self.version.object.version;
-        fetch::delete(self.store, &self.from, version).await.map(|()| RelocateReply::Done)
-    }
-
-    fn changed(&self) -> Error {
-        Error::conflict("was changed by another writer").about(self.store.show(&self.to))
-    }
-
-    fn note(&mut self, reply: Result<RelocateReply>) -> RelocateReply {
-        reply.unwrap_or_else(|error| {
-            self.error.get_or_insert(error);
-            RelocateReply::Failed
-        })
+        Ok(Rewrapped { stored: self.stored.into(), outcome, residue, checked, unchecked, facts: self.facts })
     }
 }
 
 /// Writes over what was read.
-async fn overwrite(store: &dyn Store, key: &str, text: Bytes, over: &VersionId) -> Result<VersionId> {
+pub(super) async fn overwrite(
+    store: &dyn Store,
+    key: &str,
+    text: Bytes,
+    over: &VersionId,
+) -> Result<VersionId> {
     let size = Some(text.len() as u64);
     let options = PutOptions { only_if: OnlyIf::Version(over.clone()), size, ..PutOptions::default() };
     Ok(store.put(key, text, &options).await?.version)
 }
 
-async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+pub(super) async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
     Ok(store.stat(key, None).await?.version == *version)
 }
 
 /// Reads what was written, by its id, and compares it byte for byte.
-async fn read_back(store: &dyn Store, key: &str, version: &VersionId, text: &Bytes) -> Result<()> {
+pub(super) async fn read_back(store: &dyn Store, key: &str, version: &VersionId, text: &Bytes) -> Result<()> {
     let (_, bytes) = fetch::start(store, key, Some(version), MAX_BYTES + 1).await?;
     match bytes == *text {
         true => Ok(()),

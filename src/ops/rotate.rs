@@ -1,0 +1,451 @@
+//! `rewrap` of a location: every envelope in it moved to other recipients, old versions included, and the proof.
+//!
+//! One listing is worked off as it comes, with many requests under way and RSA on all threads. Then everything is listed
+//! again: what stands there exactly as this run (or, by its journal, an earlier one) left it is confirmed and a part of it
+//! tried with the old keys; what came or changed meanwhile is done now. So what is said holds as of the second listing.
+
+mod journal;
+mod known;
+mod ledger;
+mod proof;
+mod tally;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use self::known::{Known, State};
+use self::ledger::Line;
+use self::proof::Sample;
+use self::tally::Tally;
+use crate::format::envelope::MAX_BYTES;
+use crate::location::Location;
+use crate::location::argument::Target;
+use crate::location::drive::{self, Headers, Listed, Rewrapped};
+use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
+use crate::name::is_envelope_name;
+use crate::ops::events::{Event, Observer};
+use crate::ops::look::{self, Text};
+use crate::ops::{parallel, recipe_files, runtime};
+use crate::pair::RewrapOutcome;
+use crate::rewrap::Rotation;
+use crate::store::{Object, Right, VersionId};
+use crate::{Error, ErrorKind, Result};
+
+pub use self::journal::Journal;
+pub use self::ledger::Ledger;
+pub use self::tally::RotateSummary;
+pub use crate::ops::rewrap::{Prove, SAMPLE};
+
+/// How to rewrap a location.
+#[derive(Debug)]
+pub struct RotateOptions<'a> {
+    /// From whom to whom.
+    pub rotation: &'a Rotation,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// Whether older versions are deleted.
+    pub purge: bool,
+    /// Whether keys are compared with their containers' commitments.
+    pub compare: bool,
+    /// How many threads work.
+    pub jobs: usize,
+    /// On how much the old keys are tried at the end.
+    pub prove: Prove,
+    /// Draws the sample: the envelopes with the smallest SHA-256(seed || key).
+    pub seed: [u8; 16],
+    /// The time that new entries say they were created.
+    pub now: SystemTime,
+    /// What earlier runs did, and where to note what this one does.
+    pub journal: Option<&'a Journal>,
+    /// Where to write down what is done.
+    pub ledger: Option<&'a Ledger>,
+}
+
+/// Rewraps what stands at and below a target. One envelope that fails does not stop the others; the observer is told of
+/// each.
+///
+/// # Errors
+/// `NotFound` when nothing is there; `Permission` when the store says at once that it may not be done; what writing the
+/// journal or the report fails with.
+pub fn rotate(
+    target: &Target,
+    options: &RotateOptions<'_>,
+    observer: &dyn Observer,
+) -> Result<RotateSummary> {
+    let capabilities = runtime::start()?.block_on(target.location.store().capabilities())?;
+    let location = match capabilities.customer_keys {
+        true => target.location.unlocked(&options.rotation.old)?,
+        false => target.location.clone(),
+    };
+    let run = Rotating {
+        target,
+        location: &location,
+        options,
+        observer,
+        tally: Tally::default(),
+        known: Known::new(options.journal),
+        sample: Sample::new(options.seed),
+    };
+    run.check_rights()?;
+    if let Some(ledger) = options.ledger {
+        ledger.begin(&target.show(), options)?;
+    }
+    run.pass(Pass::First)?;
+    if run.tally.is_nothing() && !target.path.is_empty() {
+        return Err(look::nothing_at(target));
+    }
+    if !options.dry_run {
+        run.known.sort();
+        run.sample.draw();
+        run.pass(Pass::Second)?;
+    }
+    run.finish()
+}
+
+/// What is worked off: everything, and then what is not as it was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    First,
+    Second,
+}
+
+struct Rotating<'a> {
+    target: &'a Target,
+    location: &'a Location,
+    options: &'a RotateOptions<'a>,
+    observer: &'a dyn Observer,
+    tally: Tally,
+    known: Known<'a>,
+    sample: Sample,
+}
+
+/// One envelope as a listing showed it: its versions, newest first.
+struct Envelope<'p> {
+    stored: &'p str,
+    versions: Vec<Object>,
+    headers: Option<&'p Headers>,
+}
+
+impl Rotating<'_> {
+    /// What a store refuses later costs a residue; what it says at once costs nothing.
+    fn check_rights(&self) -> Result<()> {
+        let rights: &[Right] = match self.options.dry_run {
+            true => &[Right::List, Right::Read],
+            false => &[Right::List, Right::Read, Right::Write],
+        };
+        let prefix = self.location.key(&self.target.stored_prefix());
+        runtime::start()?.block_on(self.location.store().require(&prefix, rights))
+    }
+
+    fn pass(&self, pass: Pass) -> Result<()> {
+        let runtime = runtime::start()?;
+        let at_once = runtime.block_on(self.location.store().capabilities())?.concurrency.max(1);
+        let jobs = self.options.jobs.max(1);
+        let entries = stream::iter(look::everything(self.target, true)).flatten();
+        parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
+            self.entry(entry, pass)
+        });
+        Ok(())
+    }
+
+    async fn entry(&self, entry: Result<Entry>, pass: Pass) {
+        match entry {
+            Ok(Entry::Pair(pair)) => self.pair(pair, pass).await,
+            Ok(Entry::Foreign(object)) if !object.marker => self.foreign(&object, pass).await,
+            Ok(_) => {}
+            // What cannot be listed is told once.
+            Err(error) if pass == Pass::First => self.failed(&error),
+            Err(error) if self.tally.has_failures() => drop(error),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// All envelopes of one name, one after the other: two of them may hold the same key.
+    async fn pair(&self, pair: PairEntry, pass: Pass) {
+        let PairEntry { containers, envelopes, .. } = pair;
+        let headers = Headers::of(containers);
+        for versions in envelopes.chunk_by(|one, other| one.object.key == other.object.key) {
+            let Some(EnvelopeObject { contested, short, object }) = versions.first() else { continue };
+            // Of two names that may have it, the other one gives it.
+            if *contested && short.is_some() {
+                continue;
+            }
+            let Some(stored) = self.location.relative(&object.key) else { continue };
+            let versions = versions.iter().map(|version| &version.object);
+            let versions: Vec<Object> = versions.filter(|object| !object.marker).cloned().collect();
+            if versions.is_empty() {
+                continue;
+            }
+            let headers = Some(&headers).filter(|_| !contested);
+            self.envelope(Envelope { stored, versions, headers }, pass).await;
+        }
+    }
+
+    async fn envelope(&self, envelope: Envelope<'_>, pass: Pass) {
+        let state = State::of(envelope.stored, envelope.versions.iter().map(|version| &version.version));
+        if pass == Pass::First && self.known.is_done(&state) {
+            self.tally.add(|tally| tally.resumed += 1);
+            if !self.known.is_proven(&state) {
+                self.sample.offer(envelope.stored);
+            }
+            return;
+        }
+        if pass == Pass::Second && self.known.is_settled(&state) {
+            return;
+        }
+        if pass == Pass::Second && self.known.is_done(&state) {
+            let chosen = self.options.prove == Prove::All || self.sample.is_drawn(envelope.stored);
+            if let (true, Some(newest)) = (chosen, envelope.versions.first())
+                && self.try_on(envelope.stored, newest).await
+            {
+                self.known.undo(state);
+            }
+            return;
+        }
+        self.rewrap(envelope, state, pass).await;
+    }
+
+    async fn rewrap(&self, envelope: Envelope<'_>, state: State, pass: Pass) {
+        let Envelope { stored, versions, headers } = envelope;
+        let Some(newest) = versions.first().cloned() else { return };
+        let ids: Vec<VersionId> = versions.iter().map(|version| version.version.clone()).collect();
+        let listed = headers.map(|headers| Listed { versions, headers });
+        let options = self.drive_options(pass, false);
+        let done = match drive::rewrap_listed(self.location, stored, listed, &options).await {
+            Ok(done) => done,
+            // Somebody removed it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => {
+                self.known.settle(state);
+                self.write_down(Line::failed(stored, &ids, &error));
+                return self.failed(&error);
+            }
+        };
+        let (good, states) = (done.iter().all(is_good), states_of(stored, &done));
+        for (name, left) in &states {
+            let state = State::of(name, left);
+            let kept = done.iter().any(|done| done.outcome == RewrapOutcome::NotOurs);
+            match good {
+                true => self.known.done(state, kept, self.options.dry_run),
+                false => self.known.settle(state),
+            }
+        }
+        for done in &done {
+            self.tell(done, &newest, pass);
+            if !matches!(done.outcome, RewrapOutcome::Rewrapped | RewrapOutcome::AlreadyDone) {
+                continue;
+            }
+            match (pass, done.facts.left.first()) {
+                (Pass::First, _) => self.sample.offer(&done.stored),
+                (Pass::Second, Some(version)) => {
+                    let key = self.location.key(&done.stored);
+                    let object = Object { key, version: version.clone(), ..newest.clone() };
+                    if self.try_on(&done.stored, &object).await {
+                        self.known.undo(State::of(&done.stored, &done.facts.left));
+                    }
+                }
+                (Pass::Second, None) => {}
+            }
+        }
+    }
+
+    fn drive_options(&self, pass: Pass, all: bool) -> drive::RewrapOptions<'_> {
+        drive::RewrapOptions {
+            all,
+            dry_run: self.options.dry_run,
+            purge: self.options.purge,
+            compare: self.options.compare,
+            // The first pass is followed by a listing of everything.
+            list_again: pass == Pass::Second,
+            ..drive::RewrapOptions::new(self.options.rotation, self.options.now)
+        }
+    }
+
+    /// Something with a name that nothing of ours has is left alone, whatever it is; but it is looked at.
+    async fn foreign(&self, object: &Object, pass: Pass) {
+        let Some(stored) = self.location.relative(&object.key) else { return };
+        let named = is_envelope_name(stored);
+        if !named && object.size > MAX_BYTES as u64 {
+            return;
+        }
+        let state = State::of(stored, [&object.version]);
+        if self.known.is_done(&state) || (pass == Pass::Second && self.known.is_settled(&state)) {
+            return;
+        }
+        let residue = match look::text(self.location, object).await {
+            Ok(text) => self.opens(&text).then(|| "an old key opens it".to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) if error.kind() == ErrorKind::Integrity => {
+                named.then(|| format!("it cannot be judged: {}", error.line()))
+            }
+            Err(error) => {
+                self.known.settle(state);
+                return self.failed(&error);
+            }
+        };
+        let Some(why) = residue else {
+            return self.known.done(state, true, self.options.dry_run);
+        };
+        self.known.settle(state);
+        self.tally.add(|tally| tally.residue += 1);
+        let message = format!("{why}, but its name is none that sidekey gives: it was left alone");
+        self.write_down(Line::foreign(stored, &object.version, &message));
+        let shown = self.location.show(stored);
+        self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
+    }
+
+    /// Tries the old keys on what now stands there. One that was taken as done by its labels, and opens all the same, is
+    /// rewrapped after all. Says whether one opens it still, or may.
+    async fn try_on(&self, stored: &str, object: &Object) -> bool {
+        if self.options.rotation.keys_stay() {
+            return false;
+        }
+        let opens = match self.still_opens(object).await {
+            Ok(true) => match self.rewrap_untold(stored).await {
+                Ok(opens) => opens,
+                Err(error) => {
+                    self.failed(&error);
+                    true
+                }
+            },
+            Ok(false) => false,
+            Err(error) if error.kind() == ErrorKind::NotFound => return false,
+            Err(error) => {
+                self.failed(&error);
+                return true;
+            }
+        };
+        self.tally.add(|tally| {
+            tally.tried += 1;
+            tally.opened += u64::from(opens);
+        });
+        if opens {
+            let shown = self.location.show(stored);
+            let message = "an old key still opens it";
+            self.observer.event(Event::Warning { path: Path::new(&shown), message });
+        }
+        opens
+    }
+
+    /// Rewraps an envelope that has an old key's entry under another label; says whether an old key still opens it.
+    async fn rewrap_untold(&self, stored: &str) -> Result<bool> {
+        let options = self.drive_options(Pass::Second, true);
+        let mut opens = false;
+        for done in drive::rewrap(self.location, stored, &options).await? {
+            self.tally.add(|tally| tally.already = tally.already.saturating_sub(1));
+            self.count(&done);
+            self.show(&done);
+            opens |= !is_good(&done);
+            for state in states_of(stored, std::slice::from_ref(&done)) {
+                self.known.done(State::of(&state.0, &state.1), false, opens);
+            }
+        }
+        Ok(opens)
+    }
+
+    async fn still_opens(&self, object: &Object) -> Result<bool> {
+        look::text(self.location, object).await.map(|text| self.opens(&text))
+    }
+
+    fn opens(&self, text: &Text) -> bool {
+        let rotation = self.options.rotation;
+        match text {
+            _ if rotation.keys_stay() => false,
+            Text::Ours(envelope) => rotation.still_opens(envelope),
+            Text::Recipe(key_file) => recipe_files::opens_to_text(key_file, &rotation.old),
+            Text::Container => false,
+        }
+    }
+
+    fn tell(&self, done: &Rewrapped, newest: &Object, pass: Pass) {
+        self.count(done);
+        self.show(done);
+        if pass == Pass::First || done.outcome != RewrapOutcome::Rewrapped {
+            return;
+        }
+        self.tally.add(|tally| tally.late += 1);
+        let time = humantime::format_rfc3339_seconds(newest.modified);
+        let shown = self.location.show(&done.stored);
+        let message = format!(
+            "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
+             has the old public key as its recipient"
+        );
+        self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
+    }
+
+    fn count(&self, done: &Rewrapped) {
+        self.tally.add(|tally| tally.count(done, self.options.dry_run));
+        self.write_down(Line::of(done, self.options.dry_run));
+    }
+
+    fn show(&self, done: &Rewrapped) {
+        let shown = self.location.show(&done.stored);
+        let path = Path::new(&shown);
+        for message in &done.residue {
+            self.observer.event(Event::Warning { path, message });
+        }
+        self.observer.event(match done.outcome {
+            RewrapOutcome::Rewrapped => Event::Done { input: path, output: path },
+            outcome => Event::Skipped { path, why: reason(outcome) },
+        });
+    }
+
+    fn write_down(&self, line: Line<'_>) {
+        if let Some(ledger) = self.options.ledger {
+            ledger.write(&line);
+        }
+    }
+
+    fn failed(&self, error: &Error) {
+        self.tally.add(|tally| tally.failed += 1);
+        self.observer.event(Event::Failed(error));
+    }
+
+    fn finish(self) -> Result<RotateSummary> {
+        let mut summary = self.tally.into_summary();
+        if let Some(journal) = self.options.journal.filter(|_| !self.options.dry_run) {
+            journal.finish(summary.is_proven())?;
+        }
+        if let Some(ledger) = self.options.ledger {
+            summary.head = Some(ledger.finish(&summary)?);
+        }
+        Ok(summary)
+    }
+}
+
+/// Whether nothing more is to be done about it.
+fn is_good(done: &Rewrapped) -> bool {
+    let outcomes = [RewrapOutcome::Rewrapped, RewrapOutcome::AlreadyDone, RewrapOutcome::NotOurs];
+    done.residue.is_empty() && outcomes.contains(&done.outcome)
+}
+
+/// The names that rewrapping `stored` concerned, each with the versions that it was left with.
+fn states_of(stored: &str, done: &[Rewrapped]) -> Vec<(String, Vec<VersionId>)> {
+    let mut states: Vec<(String, Vec<VersionId>)> = vec![(stored.to_owned(), vec![])];
+    for done in done {
+        let moved = done.stored != stored;
+        if moved {
+            states.retain(|(name, _)| *name != done.stored);
+            states.push((done.stored.clone(), done.facts.left.clone()));
+        }
+        let stays = done.facts.seen.iter().filter(|version| !done.facts.purged.contains(version));
+        let here: Vec<VersionId> = if moved { stays.cloned().collect() } else { done.facts.left.clone() };
+        if let Some((_, left)) = states.first_mut() {
+            left.extend(here);
+        }
+    }
+    states.retain(|(_, left)| !left.is_empty());
+    states
+}
+
+fn reason(outcome: RewrapOutcome) -> &'static str {
+    match outcome {
+        RewrapOutcome::AlreadyDone => "is for the new recipients already",
+        RewrapOutcome::NotOurs => "is not for the old key",
+        RewrapOutcome::Residue => "is rewritten, but not alone",
+        _ => "was not rewritten",
+    }
+}

@@ -1,0 +1,102 @@
+//! Which envelopes stand as a run left them: a few bytes for each, however long its name.
+
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Journal;
+use crate::store::VersionId;
+
+/// An envelope and its versions: the first half of a SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct State(pub(super) u128);
+
+impl State {
+    pub(super) fn of<'v>(stored: &'v str, versions: impl IntoIterator<Item = &'v VersionId>) -> Self {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(stored).chain(versions.into_iter().map(String::as_str)) {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        Self(hash.first_chunk().map_or(0, |half| u128::from_le_bytes(*half)))
+    }
+}
+
+/// What is known of envelopes: done by an earlier run, done by this one, or not to be looked at again.
+pub(super) struct Known<'j> {
+    journal: Option<&'j Journal>,
+    done: Set,
+    settled: Set,
+}
+
+impl<'j> Known<'j> {
+    pub(super) fn new(journal: Option<&'j Journal>) -> Self {
+        Self { journal, done: Set::default(), settled: Set::default() }
+    }
+
+    /// Whether it was done, by this run before [`Self::sort`] or by an earlier one.
+    pub(super) fn is_done(&self, state: &State) -> bool {
+        self.journal.is_some_and(|journal| journal.has(state)) || self.done.has(state)
+    }
+
+    /// Whether an earlier run came to its end, proof included, after it was done.
+    pub(super) fn is_proven(&self, state: &State) -> bool {
+        self.journal.is_some_and(|journal| journal.has_proven(state))
+    }
+
+    /// Whether this run has said all there is to say about it.
+    pub(super) fn is_settled(&self, state: &State) -> bool {
+        self.settled.has(state)
+    }
+
+    /// Notes what was done, for later runs too unless this one only says what it would do. Where something is not for the
+    /// old keys there is nothing to prove.
+    pub(super) fn done(&self, state: State, settled: bool, untold: bool) {
+        if settled { &self.settled } else { &self.done }.add(state);
+        if let Some(journal) = self.journal.filter(|_| !untold) {
+            journal.add(state);
+        }
+    }
+
+    /// Takes back what was noted for later runs.
+    pub(super) fn undo(&self, state: State) {
+        if let Some(journal) = self.journal {
+            journal.take_back(state);
+        }
+    }
+
+    /// Notes what is not to be looked at again by this run.
+    pub(super) fn settle(&self, state: State) {
+        self.settled.add(state);
+    }
+
+    /// Makes what was noted so far known.
+    pub(super) fn sort(&self) {
+        self.done.sort();
+        self.settled.sort();
+    }
+}
+
+/// States that are looked up once they were sorted; 16 bytes each.
+#[derive(Debug, Default)]
+struct Set {
+    sorted: RwLock<Vec<State>>,
+    new: Mutex<Vec<State>>,
+}
+
+impl Set {
+    fn add(&self, state: State) {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+    }
+
+    fn has(&self, state: &State) -> bool {
+        self.sorted.read().unwrap_or_else(PoisonError::into_inner).binary_search(state).is_ok()
+    }
+
+    fn sort(&self) {
+        let mut new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
+        new.sort_unstable();
+        *self.sorted.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+}
