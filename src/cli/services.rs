@@ -16,8 +16,8 @@ use super::config::{
 use super::report::Details;
 use super::sse;
 
-/// How many requests are under way unless the user says otherwise.
-const DEFAULT_CONNECTIONS: usize = 16;
+/// How many requests are under way unless the user says otherwise: small files wait for the service most of the time.
+const DEFAULT_CONNECTIONS: usize = 32;
 
 static DETAILS: OnceLock<Details> = OnceLock::new();
 
