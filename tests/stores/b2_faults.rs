@@ -295,7 +295,7 @@ fn meet(world: &World, operation: &Operation, wanted: &Wanted, api: &str, nth: u
     let case = format!("{}: {} at call {nth} of {api}", operation.name, kind.name);
     assert_eq!(calls.faults(), 1, "{case}: {calls:?}");
     assert_eq!(calls.violations, [""; 0], "{case}");
-    let urls = calls.of("b2_get_upload_url") + calls.of("b2_get_upload_part_url");
+    let urls = calls.upload_urls();
     assert!(urls <= wanted.urls + 1, "{case}: {urls} upload URLs");
     match ended {
         Ok(read) => {
@@ -339,7 +339,7 @@ fn undisturbed(world: &World, operation: &Operation) -> Wanted {
     let read = block_on((operation.run)(&*store(world), &prefix)).unwrap();
     let calls = world.calls();
     assert_eq!(calls.violations, [""; 0], "{}", operation.name);
-    let urls = calls.of("b2_get_upload_url") + calls.of("b2_get_upload_part_url");
+    let urls = calls.upload_urls();
     assert!(urls <= TASKS as u64, "{}: {urls} upload URLs for {TASKS} tasks", operation.name);
     Wanted { calls: calls.calls, read, state: state(world, &prefix), urls: TASKS as u64 }
 }
