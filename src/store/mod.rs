@@ -149,7 +149,8 @@ pub trait Upload: Send + Sync {
     /// false, parts come in their order, one at a time.
     async fn part(&self, number: u32, body: Bytes) -> Result<()>;
 
-    /// Gives the object its name, with parts `1..=parts`; conditions are held to now. After `Unsure` it may be asked
+    /// Gives the object its name, with parts `1..=parts`; conditions are held to now. Where there are versions, it may stand
+    /// behind those that were written since the upload began. After `Unsure` it may be asked
     /// again: when it was done, the answer is that of the first time, whatever has happened to the object since.
     async fn complete(&self, parts: u32) -> Result<Written>;
 

@@ -7,6 +7,7 @@ mod store_suite;
 #[path = "../common/b2_server.rs"]
 mod server;
 
+mod b2;
 mod b2_faults;
 mod b2_server;
 mod faults;

@@ -1,6 +1,7 @@
 //! The configuration: what the environment and `config.toml` say, and where each value came from. The one place that
 //! reads the environment.
 
+mod credentials;
 mod edit;
 mod explain;
 mod file;
@@ -17,6 +18,7 @@ use std::sync::OnceLock;
 use sidekey::location::argument::no_remote;
 use sidekey::{Error, IoContext as _, Result};
 
+pub(crate) use self::credentials::{B2Credentials, b2_credentials};
 pub(crate) use self::edit::{Editor, NewRemote, location_of};
 pub(crate) use self::file::{Pinned, Remote};
 pub(crate) use self::settings::{IF_EXISTS, JOBS, SETTINGS, Setting, Typed};

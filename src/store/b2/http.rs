@@ -30,6 +30,7 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Http {
     client: Client,
+    connections: usize,
     permits: Semaphore,
 }
 
@@ -50,11 +51,16 @@ impl Http {
         let client = builder
             .build()
             .map_err(|error| Error::new(ErrorKind::Refused, "cannot make connections").because(error))?;
-        Ok(Self { client, permits: Semaphore::new(connections) })
+        Ok(Self { client, connections, permits: Semaphore::new(connections) })
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// How many requests are under way at the most.
+    pub(super) fn connections(&self) -> usize {
+        self.connections
     }
 
     /// Sends a request of few bytes; the answer's head, when it says yes.

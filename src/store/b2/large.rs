@@ -63,7 +63,7 @@ impl LargeUpload {
             key: key.to_owned(),
             id,
             options: options.clone(),
-            urls: UploadUrls::new(&GET_UPLOAD_PART_URL),
+            urls: UploadUrls::new(&GET_UPLOAD_PART_URL, session.http.connections()),
             progress: Mutex::new(Progress::default()),
         }
     }

@@ -12,8 +12,9 @@ use crate::{Error, Result};
 
 /// How many versions of a name are looked at in one call.
 const VERSIONS: usize = 100;
-/// The service's clock is read in whole seconds, and may differ from machine to machine.
-const CLOCKS_APART: Duration = Duration::from_secs(5);
+/// The service's clock is read in whole seconds, and may differ from machine to machine. That the same bytes were put under
+/// the same name so short before would do no harm: they are there.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 /// What an upload without an answer would have made.
 pub(super) struct Expected<'a> {
@@ -56,13 +57,12 @@ impl Session {
 
     /// One version of a name, and whether it is the newest.
     pub(super) async fn version(&self, key: &str, id: &str) -> Result<(File, bool)> {
-        let versions = self.versions(key, None, VERSIONS).await?;
-        let all = versions.len() < VERSIONS;
+        let (versions, more) = self.versions(key, None, VERSIONS).await?;
         let newest = versions.iter().find(|file| file.action() != Action::Start);
         let is_newest = newest.is_some_and(|file| file.id() == id);
         let mut found = versions.into_iter().find(|file| file.id() == id);
-        if found.is_none() && !all {
-            found = self.versions(key, Some(id), 1).await?.into_iter().find(|file| file.id() == id);
+        if found.is_none() && more {
+            found = self.versions(key, Some(id), 1).await?.0.into_iter().find(|file| file.id() == id);
         }
         match found {
             Some(file) if file.action() == Action::Upload => Ok((file, is_newest)),
@@ -70,13 +70,14 @@ impl Session {
         }
     }
 
-    /// The versions of a name, the newest first: so many at most, and only from `id` on where one is given.
+    /// The versions of a name, the newest first: so many at most, and only from `id` on where one is given. And whether
+    /// there are more.
     pub(super) async fn versions(
         &self,
         key: &str,
         id: Option<&str>,
         most: usize,
-    ) -> Result<Vec<File>, Failure> {
+    ) -> Result<(Vec<File>, bool), Failure> {
         let mut arguments = json!({
             "bucketId": self.bucket_id().await?,
             "startFileName": key,
@@ -87,19 +88,20 @@ impl Session {
             arguments["startFileId"] = id.into();
         }
         let page: Files = self.call(&LIST_FILE_VERSIONS, &arguments).await?;
-        Ok(page.files.into_iter().take_while(|file| file.file_name == key).collect())
+        let more = page.next_file_name.as_deref() == Some(key);
+        Ok((page.files.into_iter().take_while(|file| file.file_name == key).collect(), more))
     }
 
     /// What came of an upload without an answer, if it is there.
     pub(super) async fn arrived(&self, expected: &Expected<'_>) -> Result<Option<Written>> {
-        let versions = self.versions(expected.key, None, VERSIONS).await?;
+        let (versions, _) = self.versions(expected.key, None, VERSIONS).await?;
         let found = versions.into_iter().find(|file| expected.is(file));
         Ok(found.and_then(|file| file.file_id).map(|version| Written { version }))
     }
 
     /// What a large file has become, if it is a file by now.
     pub(super) async fn finished(&self, key: &str, id: &str) -> Result<Option<Written>> {
-        let found = self.versions(key, Some(id), 1).await?.into_iter().next();
+        let found = self.versions(key, Some(id), 1).await?.0.into_iter().next();
         let found = found.filter(|file| file.id() == id && file.action() == Action::Upload);
         Ok(found.and_then(|file| file.file_id).map(|version| Written { version }))
     }

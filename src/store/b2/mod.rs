@@ -68,9 +68,9 @@ pub struct Settings {
 /// # Errors
 /// `Usage` when an address is none.
 pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
-    let connections = settings.connections;
     let session = Arc::new(Session::new(settings)?);
-    Ok(Arc::new(B2Store { session, puts: Arc::new(Puts::new()), connections }))
+    let puts = Arc::new(Puts::new(&session));
+    Ok(Arc::new(B2Store { session, puts }))
 }
 
 /// A bucket of Backblaze B2.
@@ -78,7 +78,6 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
 struct B2Store {
     session: Arc<Session>,
     puts: Arc<Puts>,
-    connections: usize,
 }
 
 impl B2Store {
@@ -104,7 +103,7 @@ impl B2Store {
         let marker = match self.session.call::<File>(&HIDE_FILE, &arguments).await {
             Ok(marker) => Some(marker),
             Err(failure) if failure.refusal().is_some_and(|refusal| refusal.code == "already_hidden") => {
-                let mut versions = self.session.versions(key, None, 2).await?.into_iter();
+                let mut versions = self.session.versions(key, None, 2).await?.0.into_iter();
                 versions
                     .find(|file| file.action() != Action::Start)
                     .filter(|file| file.action() == Action::Hide)
@@ -137,7 +136,7 @@ impl Store for B2Store {
             min_part: account.min_part,
             max_part: put::MAX_PIECE,
             max_parts: large::MAX_PARTS,
-            concurrency: self.connections.max(1),
+            concurrency: self.session.http.connections(),
         })
     }
 

@@ -32,8 +32,9 @@ pub(super) struct Puts {
 }
 
 impl Puts {
-    pub(super) fn new() -> Self {
-        Self { urls: UploadUrls::new(&GET_UPLOAD_URL), doubts: Mutex::new(HashMap::new()) }
+    pub(super) fn new(session: &Session) -> Self {
+        let urls = UploadUrls::new(&GET_UPLOAD_URL, session.http.connections());
+        Self { urls, doubts: Mutex::new(HashMap::new()) }
     }
 
     /// [`crate::store::Store::put`], once.

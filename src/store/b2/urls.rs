@@ -7,6 +7,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 use super::session::{Session, secret_header};
@@ -19,6 +20,8 @@ const TOKENS: usize = 3;
 pub(super) struct UploadUrls {
     /// Which call gives more of them.
     api: &'static Api,
+    /// Who waits for a connection needs no URL yet.
+    slots: Semaphore,
     /// Those that nobody uses now.
     idle: Mutex<Vec<UploadUrl>>,
 }
@@ -29,8 +32,8 @@ struct UploadUrl {
 }
 
 impl UploadUrls {
-    pub(super) fn new(api: &'static Api) -> Self {
-        Self { api, idle: Mutex::new(Vec::new()) }
+    pub(super) fn new(api: &'static Api, connections: usize) -> Self {
+        Self { api, slots: Semaphore::new(connections), idle: Mutex::new(Vec::new()) }
     }
 
     /// Uploads `body`. The URL is kept only when the service is content with it: who is too busy, or breaks the
@@ -43,6 +46,7 @@ impl UploadUrls {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<T, Failure> {
+        let _slot = self.slots.acquire().await;
         let mut tokens = 0;
         loop {
             let url = self.take(session, of).await?;
