@@ -72,6 +72,12 @@ impl Calls {
         self.calls.get(api).copied().unwrap_or(0)
     }
 
+    /// Upload URLs that were handed out, for files and for parts.
+    pub(crate) fn upload_urls(&self) -> u64 {
+        let given = ["b2_get_upload_url 200", "b2_get_upload_part_url 200"];
+        given.iter().filter_map(|answer| self.answers.get(*answer)).sum()
+    }
+
     pub(crate) fn all(&self) -> u64 {
         self.calls.values().sum()
     }

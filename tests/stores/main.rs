@@ -8,6 +8,7 @@ mod store_suite;
 mod server;
 
 mod b2;
+mod b2_faults;
 mod b2_server;
 mod faults;
 mod local;

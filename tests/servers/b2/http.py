@@ -95,8 +95,9 @@ class Connection:
             raise Closed("in the middle of a body")
         return got
 
-    def send(self, response, head_only=False, clock_skew=0, body_share=1.0, trickle_seconds=0):
-        """The answer; of its body only the share that is asked for, though the length announces all."""
+    def send(self, response, ending, head_only=False, clock_skew=0, body_share=1.0, trickle_seconds=0):
+        """The answer; of its body only the share that is asked for, though the length announces all. `ending` is called
+        before the last of it leaves: who has read it all may count on what that did."""
         body = memoryview(response.body)
         headers = {"Content-Length": str(len(body)), "Date": formatdate(time.time() + clock_skew, usegmt=True),
                    **response.headers}
@@ -107,17 +108,19 @@ class Connection:
             body = body[:0]
         elif body_share != 1.0:
             body = body[: int(len(body) * body_share)]
-        if trickle_seconds:
-            self._trickle(head, body, trickle_seconds)
-        elif len(body) <= 64 * 1024:
+        if len(body) <= 64 * 1024 and not trickle_seconds:
+            ending(len(head) + len(body))
             self.sock.sendall(head + body)
-        else:
-            self.sock.sendall(head)
-            self.sock.sendall(body)
-        return len(head) + len(body)
-
-    def _trickle(self, head, body, seconds, steps=10):
+            return
         self.sock.sendall(head)
+        if trickle_seconds:
+            self._trickle(body[:-1], trickle_seconds)
+        else:
+            self.sock.sendall(body[:-1])
+        ending(len(head) + len(body))
+        self.sock.sendall(body[-1:])
+
+    def _trickle(self, body, seconds, steps=10):
         size = max(1, -(-len(body) // steps))
         for step in range(steps):
             time.sleep(seconds / steps)

@@ -63,7 +63,7 @@ class Server:
             response = Response.of_error(error.status, error.code, error.message)
         except (KeyError, TypeError, ValueError) as error:
             response = Response.of_error(400, "bad_request", "%s: %s" % (type(error).__name__, error))
-        connection.send(response, head_only=request.method == "HEAD")
+        connection.send(response, lambda _: None, head_only=request.method == "HEAD")
         return True
 
     def control(self, method, path, params):
@@ -124,17 +124,25 @@ class Exchange:
         world, fault = self.world, self.next_fault()
         world.counts.begin(self.name, self.request.length)
         self.upload_url = world.upload_urls.get(self.request.headers.get("authorization"))
-        in_turn = self.take_upload_url()
+        if fault:
+            world.counts.fault(self.name, fault.kind)
+        self.fault, self.in_turn, self.ended = fault, self.take_upload_url(), False
         try:
-            if fault:
-                world.counts.fault(self.name, fault.kind)
-            return self.exchange(fault, in_turn)
+            return self.exchange(fault)
         finally:
-            if self.upload_url and fault and fault.kind in ENDS_UPLOAD_URL:
+            self.ending("gone", 0)
+
+    def ending(self, status, sent):
+        """What a client may count on that has the answer: counted, and the upload URL free, or of no more use."""
+        if self.ended:
+            return
+        self.ended = True
+        self.world.counts.answered(self.name, status, sent)
+        self.world.counts.end()
+        if self.upload_url and self.in_turn:
+            if self.fault and self.fault.kind in ENDS_UPLOAD_URL:
                 self.upload_url.failed = True
-            if self.upload_url and in_turn:
-                self.upload_url.in_use = False
-            world.counts.end()
+            self.upload_url.in_use = False
 
     def recognise(self):
         """(name of the API, its version, parameters that stand in the URL)"""
@@ -164,14 +172,14 @@ class Exchange:
             url.in_use = True
         return True
 
-    def exchange(self, fault, in_turn):
+    def exchange(self, fault):
         kind, connection, request = fault and fault.kind, self.connection, self.request
         if kind == "reset_before":
             return self.reset()
         if kind == "reset_in_body" and self.name not in api.DOWNLOADS:
             connection.skip_body(request.length // 2)
             return self.reset()
-        early = self.refused_upload(in_turn) or (fault and fault.error() and self.error_of(fault))
+        early = self.refused_upload() or (fault and fault.error() and self.error_of(fault))
         if early:
             connection.skip_body(request.length)
             self.wait()
@@ -183,14 +191,14 @@ class Exchange:
             return self.reset()
         return self.send(response, fault)
 
-    def refused_upload(self, in_turn):
+    def refused_upload(self):
         """The error for a call to an upload URL that is refused before its body is looked at."""
         if self.name not in api.UPLOADS:
             return None
         url = self.upload_url
         if url is None or url.url != self.path:
             return Response.of_error(401, "bad_auth_token", "Invalid authorization token")
-        if not in_turn:
+        if not self.in_turn:
             return Response.of_error(400, "auth_token_limit", "more than one upload using auth token %s" % url.token)
         if url.expired:
             return Response.of_error(401, "expired_auth_token", "Authorization token has expired")
@@ -242,14 +250,14 @@ class Exchange:
             response.body[fault.options.get("at", len(response.body) // 2)] ^= 1
         elif kind == "slow":
             trickle = fault.options.get("ms", 1000) / 1000
-        sent = self.connection.send(response, head_only, self.world.options["clock_skew_seconds"], share, trickle)
-        self.world.counts.answered(self.name, response.status, sent)
+        self.connection.send(response, lambda sent: self.ending(response.status, sent), head_only,
+                             self.world.options["clock_skew_seconds"], share, trickle)
         if kind == "reset_in_body":
-            return self.reset()
-        return kind != "truncated"
+            self.connection.reset()
+        return kind not in ("truncated", "reset_in_body")
 
     def reset(self):
-        self.world.counts.answered(self.name, "reset", 0)
+        self.ending("reset", 0)
         self.connection.reset()
         return False
 
