@@ -154,8 +154,7 @@ impl Vault {
     fn rewrap(&self) -> Vec<RewrapOutcome> {
         let rotation =
             Rotation::new(vec![self.place.private("old")], vec![self.place.public("new")]).unwrap();
-        let options =
-            RewrapOptions { rotation: &rotation, created: SystemTime::UNIX_EPOCH, all: true, dry_run: false };
+        let options = RewrapOptions { all: true, ..RewrapOptions::new(&rotation, SystemTime::UNIX_EPOCH) };
         let mut outcomes = vec![];
         for object in self.envelopes() {
             let stored = object.key.strip_prefix("p/").unwrap().to_owned();

@@ -1,7 +1,6 @@
 //! The configuration: what the environment and `config.toml` say, and where each value came from. The one place that
 //! reads the environment.
 
-mod credentials;
 mod edit;
 mod explain;
 mod file;
@@ -18,7 +17,6 @@ use std::sync::OnceLock;
 use sidekey::location::argument::no_remote;
 use sidekey::{Error, IoContext as _, Result};
 
-pub(crate) use self::credentials::{B2Credentials, b2_credentials};
 pub(crate) use self::edit::{Editor, NewRemote, location_of};
 pub(crate) use self::file::{Pinned, Remote};
 pub(crate) use self::settings::{
@@ -35,13 +33,6 @@ const MAX_LEN: u64 = 1 << 20;
 #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
 pub(super) fn env(name: &str) -> Option<OsString> {
     std::env::var_os(name)
-}
-
-/// Where this user's programs keep what is worth keeping between runs (the XDG Base Directory Specification).
-pub(crate) fn state_folder() -> Option<PathBuf> {
-    let named = filled("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let usual = || Some(home()?.join(".local/state"));
-    Some(named.or_else(usual)?.join("sidekey"))
 }
 
 /// The same, where an empty value is as good as none.

@@ -132,7 +132,7 @@ pub(crate) static CONNECTIONS: Setting = Setting {
     key: "connections",
     flag: "--connections",
     env: &["SIDEKEY_CONNECTIONS"],
-    default: "16",
+    default: "32",
     of_stores: Some(Help {
         value: "N",
         text: "how many requests are under way with a service at the most; by default 16",
