@@ -22,11 +22,10 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 pub use self::options::{PutOptions, Target};
 
-use self::choose::{Chooser, Names, check_length};
+use self::choose::{Chooser, Names, check_names};
 use self::parts::{PartWriter, Parts};
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
-use crate::location::customer::PairEncryption;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
@@ -118,7 +117,7 @@ pub fn put_stream(
     let handle = runtime.handle();
     let run = handle.block_on(Putting::new(&[], options, &counting))?;
     let (path, stored) = (Path::new("-"), ObjectName::file(segments)?.container());
-    check_length(&stored)?;
+    check_names(&options.location, &stored)?;
     if !handle.block_on(run.wanted(path, None, &stored))? {
         return Ok(counting.summary());
     }
@@ -153,11 +152,7 @@ struct Putting<'a> {
 impl<'a> Putting<'a> {
     async fn new(inputs: &[PathBuf], options: &'a PutOptions, observer: &'a dyn Observer) -> Result<Self> {
         let capabilities = options.location.store().capabilities().await?;
-        if matches!(options.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
-            return Err(Error::usage("takes no keys of the customer's (SSE-C)")
-                .about(options.location.show(""))
-                .hint("leave out --sse c: what is put is encrypted before it is stored"));
-        }
+        options.require(&capabilities).await?;
         let each = capabilities.concurrency.div_ceil(options.jobs.max(1));
         Ok(Self {
             options,
@@ -240,7 +235,7 @@ impl<'a> Putting<'a> {
         };
         let name = name.map_err(|error| error.at(&found.path))?;
         let stored = name.container();
-        check_length(&stored).map_err(|error| error.at(&found.path))?;
+        check_names(&self.options.location, &stored).map_err(|error| error.at(&found.path))?;
         if self.names.as_ref().is_some_and(|names| !names.take(&stored)) {
             return Err(Error::conflict("has the name in the location that another source of this run has")
                 .at(&found.path)

@@ -11,4 +11,5 @@ mod properties;
 mod published;
 mod put;
 mod remove;
+mod rights;
 mod rsa_second;
