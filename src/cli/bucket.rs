@@ -139,7 +139,14 @@ fn set(
 }
 
 fn tell(r#type: &str, encryption: &DefaultEncryption, location: String, report: &Report) {
-    let (name, key, text) = match encryption {
+    let (name, key, text) = words(encryption);
+    let line = format!("{location}: {text}");
+    report.result(&Shown { r#type, location, encryption: name, key }, [line]);
+}
+
+/// The name of it, its key, and what people read.
+fn words(encryption: &DefaultEncryption) -> (&'static str, Option<&str>, String) {
+    match encryption {
         DefaultEncryption::Off => ("off", None, "off: as they come".to_owned()),
         DefaultEncryption::On(Encryption::Kms(Some(id))) => {
             ("kms", Some(id.as_str()), format!("kms: with the key {id} of its key management"))
@@ -149,9 +156,7 @@ fn tell(r#type: &str, encryption: &DefaultEncryption, location: String, report: 
         }
         DefaultEncryption::On(_) => ("service", None, "service: with a key of the service".to_owned()),
         DefaultEncryption::Hidden => ("hidden", None, "hidden: may not be read with this key".to_owned()),
-    };
-    let line = format!("{location}: {text}");
-    report.result(&Shown { r#type, location, encryption: name, key }, [line]);
+    }
 }
 
 fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -160,4 +165,73 @@ fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .map_err(|source| Error::io("cannot start a runtime", source))?;
     runtime.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use sidekey::ErrorKind;
+
+    use super::*;
+
+    /// The settings of a bucket; nothing where they may not be read.
+    struct Fake(Mutex<Option<DefaultEncryption>>);
+
+    #[async_trait]
+    impl Bucket for Fake {
+        async fn default_encryption(&self) -> Result<DefaultEncryption> {
+            Ok(self.0.lock().unwrap().clone().unwrap_or(DefaultEncryption::Hidden))
+        }
+
+        async fn set_default_encryption(&self, encryption: Option<&Encryption>) -> Result<()> {
+            let mut now = self.0.lock().unwrap();
+            match (&mut *now, encryption) {
+                (None, _) => Err(Error::new(ErrorKind::Permission, "may not be changed with this key")),
+                (Some(now), encryption) => {
+                    *now = encryption.map_or(DefaultEncryption::Off, |to| DefaultEncryption::On(to.clone()));
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn shown(bucket: &Fake) -> (&'static str, Option<String>, String) {
+        let encryption = wait(bucket.default_encryption()).unwrap();
+        let (name, key, text) = words(&encryption);
+        (name, key.map(str::to_owned), text)
+    }
+
+    #[test]
+    fn what_is_set_is_what_is_shown() {
+        let report = Report::new(crate::cli::report::Settings { quiet: true, ..Default::default() });
+        let bucket = Fake(Mutex::new(Some(DefaultEncryption::Off)));
+        assert_eq!(shown(&bucket), ("off", None, "off: as they come".into()));
+        for (how, name, key) in [
+            ("b2", "service", None),
+            ("s3", "service", None),
+            ("kms", "kms", None),
+            ("kms:k", "kms", Some("k")),
+        ] {
+            let encryption = how.parse::<Sse>().unwrap().of_a_bucket();
+            set(&bucket, encryption.as_ref(), "b2://x".into(), &report).unwrap();
+            let (shown, of, text) = shown(&bucket);
+            assert_eq!((shown, of.as_deref()), (name, key), "{how}");
+            assert!(text.starts_with(name), "{text}");
+        }
+        set(&bucket, None, "b2://x".into(), &report).unwrap();
+        assert_eq!(shown(&bucket).0, "off");
+        for no_setting in ["c", "none"] {
+            assert_eq!(no_setting.parse::<Sse>().unwrap().of_a_bucket(), None);
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_neither_on_nor_off() {
+        let report = Report::new(crate::cli::report::Settings::default());
+        let bucket = Fake(Mutex::new(None));
+        assert_eq!(shown(&bucket), ("hidden", None, "hidden: may not be read with this key".into()));
+        assert_eq!(set(&bucket, None, "b2://x".into(), &report).unwrap_err().kind(), ErrorKind::Permission);
+    }
 }

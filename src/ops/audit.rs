@@ -13,10 +13,10 @@ use crate::location::argument::Target;
 use crate::name::{ObjectName, containers_of, is_container_name, is_envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
-use crate::ops::{parallel, recipe_files, runtime};
+use crate::ops::{parallel, recipe_files, rights, runtime};
 use crate::recipe::KeyFile;
 use crate::rewrap::{is_unknown, opens};
-use crate::store::{ListOptions, Listed, Object};
+use crate::store::{ListOptions, Listed, Object, Right};
 use crate::{ErrorKind, KeyId, Result};
 
 /// Whose key it is about.
@@ -82,6 +82,7 @@ pub fn audit(
     observer: &dyn Observer,
 ) -> Result<AuditSummary> {
     let runtime = runtime::start()?;
+    runtime.block_on(rights::require(target, &[Right::List, Right::Read]))?;
     let store = target.location.store();
     let at_once = runtime.block_on(store.capabilities())?.concurrency.max(1);
     let run = Auditing { target, subject, observer, summary: Mutex::default() };

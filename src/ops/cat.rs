@@ -12,8 +12,8 @@ use crate::name::ObjectName;
 use crate::open::Opener;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::place::{Lookup, Place};
-use crate::ops::{restore, runtime};
-use crate::store::Object;
+use crate::ops::{restore, rights, runtime};
+use crate::store::{Object, Right};
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
 pub use crate::ops::place::{Source, Which};
@@ -96,7 +96,7 @@ pub struct CatOptions {
 /// observer is told of each.
 ///
 /// # Errors
-/// What `out` fails with: nobody reads what would follow. What happens to single objects is in the summary.
+/// `Permission` when the credentials cannot do; what `out` fails with: nobody reads what would follow. What happens to single objects is in the summary.
 pub fn cat(
     sources: &[Source],
     options: &CatOptions,
@@ -104,6 +104,7 @@ pub fn cat(
     observer: &dyn Observer,
 ) -> Result<Summary> {
     let runtime = runtime::start()?;
+    runtime.block_on(rights::require_all(sources, &[Right::List, Right::Read]))?;
     let counting = Counting::new(observer);
     let run = Printing { options, observer: &counting, handle: runtime.handle() };
     for source in sources {

@@ -12,8 +12,8 @@ use crate::location::argument::Target;
 use crate::location::drive::{self, CleanPlan, Deletion, Leftover};
 use crate::ops::events::{Event, Observer};
 use crate::ops::part::is_part_name;
-use crate::ops::runtime;
-use crate::store::{ListOptions, Listed, Object};
+use crate::ops::{rights, runtime};
+use crate::store::{ListOptions, Listed, Object, Right};
 use crate::{Error, ErrorKind, Result};
 
 /// What counts as left over.
@@ -87,6 +87,7 @@ pub fn plan(target: &Target, options: CleanOptions, observer: &dyn Observer) -> 
     let prefix = format!("{}{}", target.location.prefix(), target.stored_prefix());
     let location = Location::new(target.location.shared_store(), &prefix)?;
     runtime::start()?.block_on(async {
+        rights::require(target, &[Right::List, Right::Read]).await?;
         let drive_options = drive::CleanOptions { uploads_older_than: options.age, now: options.now };
         let mut plan = drive::plan_clean(&location, &drive_options).await?;
         for failure in plan.failures.drain(..) {
@@ -159,6 +160,7 @@ impl Plan {
     pub fn clean(self, told: &mut (dyn FnMut(&Planned, Result<bool>) + Send)) -> Result<CleanSummary> {
         let Self { location, options, plan, parts } = self;
         runtime::start()?.block_on(async {
+            location.store().require(location.prefix(), &[Right::Write, Right::Delete]).await?;
             let tell_drive = &mut |deletion: &Deletion, done| told(&planned(&location, deletion), done);
             let cleaned = drive::clean(&location, plan, options.now, tell_drive).await?;
             let mut summary = CleanSummary {

@@ -21,8 +21,8 @@ use crate::ops::events::{Counting, Event, Observer, Summary};
 use crate::ops::filter::Filter;
 use crate::ops::place::{Lookup, Place};
 use crate::ops::restore::Restoring;
-use crate::ops::{atomic, parallel, runtime};
-use crate::store::Object;
+use crate::ops::{atomic, parallel, rights, runtime};
+use crate::store::{Object, Right};
 use crate::{Error, Result};
 
 pub use crate::ops::place::{Source, Which};
@@ -88,6 +88,7 @@ pub fn get(
     let sources: Vec<Source> =
         sources.iter().map(|source| source.unlocked(&options.identities)).collect::<Result<_>>()?;
     let runtime = runtime::start()?;
+    runtime.block_on(rights::require_all(&sources, &[Right::List, Right::Read]))?;
     let lookup = Lookup { which: &options.which, handle: runtime.handle() };
     let places: Vec<Place<'_>> = sources.iter().map(|source| lookup.find(source)).collect::<Result<_>>()?;
     let destination = Destination::new(destination, &places)?;

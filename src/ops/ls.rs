@@ -13,8 +13,8 @@ use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, PairEntry, Scope};
 use crate::name::plain_folder;
 use crate::ops::look::{self, Front, Text};
-use crate::ops::runtime;
-use crate::store::Object;
+use crate::ops::{rights, runtime};
+use crate::store::{Object, Right};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
 /// What to list, and how much of it.
@@ -114,6 +114,8 @@ pub struct LsSummary {
 /// fail with is told.
 pub fn ls(target: &Target, options: LsOptions, tell: &mut dyn FnMut(Result<Line>)) -> Result<LsSummary> {
     runtime::start()?.block_on(async {
+        let rights: &[Right] = if options.long { &[Right::List, Right::Read] } else { &[Right::List] };
+        rights::require(target, rights).await?;
         let capabilities = target.location.store().capabilities().await?;
         let lister = Lister {
             target,

@@ -21,6 +21,7 @@ mod recipe_files;
 pub mod remove;
 mod restore;
 pub mod rewrap;
+mod rights;
 pub mod rotate;
 mod runtime;
 mod source;

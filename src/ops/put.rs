@@ -25,13 +25,12 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 pub use self::options::{PutOptions, Target};
 
-use self::choose::{Chooser, Names, check_length};
+use self::choose::{Chooser, Names, check_names};
 use self::journal::{Journal, OneTime, Subject};
 use self::parts::{PartWriter, Parts};
 use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
-use crate::location::customer::PairEncryption;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
@@ -123,7 +122,7 @@ pub fn put_stream(
     let handle = runtime.handle();
     let run = handle.block_on(Putting::new(&[], options, &counting))?;
     let (path, stored) = (Path::new("-"), ObjectName::file(segments)?.container());
-    check_length(&stored)?;
+    check_names(&options.location, &stored)?;
     if !handle.block_on(run.wanted(path, None, &stored))? {
         return Ok(counting.summary());
     }
@@ -161,11 +160,7 @@ impl<'a> Putting<'a> {
         if let Some(folder) = &options.journals {
             journal::expire(folder, options.now);
         }
-        if matches!(options.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
-            return Err(Error::usage("takes no keys of the customer's (SSE-C)")
-                .about(options.location.show(""))
-                .hint("leave out --sse c: what is put is encrypted before it is stored"));
-        }
+        options.require(&capabilities).await?;
         let each = capabilities.concurrency.div_ceil(options.jobs.max(1));
         Ok(Self {
             options,
@@ -248,7 +243,7 @@ impl<'a> Putting<'a> {
         };
         let name = name.map_err(|error| error.at(&found.path))?;
         let stored = name.container();
-        check_length(&stored).map_err(|error| error.at(&found.path))?;
+        check_names(&self.options.location, &stored).map_err(|error| error.at(&found.path))?;
         if self.names.as_ref().is_some_and(|names| !names.take(&stored)) {
             return Err(Error::conflict("has the name in the location that another source of this run has")
                 .at(&found.path)

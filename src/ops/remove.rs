@@ -18,7 +18,8 @@ use crate::name::{is_container_name, is_envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::filter::Filter;
 use crate::ops::place::{Lookup, Place, Which};
-use crate::ops::{parallel, runtime};
+use crate::ops::{parallel, rights, runtime};
+use crate::store::Right;
 use crate::{Error, ErrorKind, Result};
 
 pub use crate::ops::place::Source;
@@ -71,6 +72,9 @@ pub struct RemoveSummary {
 pub fn remove(sources: &[Source], options: &RemoveOptions, observer: &dyn Observer) -> Result<RemoveSummary> {
     let runtime = runtime::start()?;
     let handle = runtime.handle();
+    for source in sources {
+        handle.block_on(may_remove(source, options))?;
+    }
     let run = Removing { options, observer, counts: Counts::default() };
     let places = sources.iter().map(|source| run.find(source, handle)).collect::<Result<Vec<_>>>()?;
     let mut times = BTreeMap::new();
@@ -91,6 +95,18 @@ pub fn remove(sources: &[Source], options: &RemoveOptions, observer: &dyn Observ
     let each = (at_once / options.jobs.max(1)).max(1);
     parallel::for_each_future(handle, options.jobs, each, items.boxed(), |(item, now)| run.one(item, now));
     Ok(run.counts.summary())
+}
+
+/// Whether the credentials at hand can do what was asked for.
+async fn may_remove(source: &Source, options: &RemoveOptions) -> Result<()> {
+    let keeps_versions = source.folder.location.store().capabilities().await?.versions;
+    let hides = keeps_versions && !options.versions;
+    let rights: &[Right] = match () {
+        () if options.dry_run => &[Right::List],
+        () if hides => &[Right::List, Right::Write],
+        () => &[Right::List, Right::Delete],
+    };
+    rights::require_all(std::slice::from_ref(source), rights).await
 }
 
 /// The container of one object, by its stored name.

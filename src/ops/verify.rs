@@ -22,7 +22,8 @@ use crate::location::argument::Target;
 use crate::location::listing::Entry;
 use crate::name::ObjectName;
 use crate::ops::events::{Event, Observer};
-use crate::ops::{look, parallel, runtime};
+use crate::ops::{look, parallel, rights, runtime};
+use crate::store::Right;
 use crate::{Error, ErrorKind, Result};
 
 /// How deep to look.
@@ -177,6 +178,7 @@ pub fn verify(target: &Target, options: &VerifyOptions, observer: &dyn Observer)
     }
     let target = &target.unlocked(&options.identities)?;
     let runtime = runtime::start()?;
+    runtime.block_on(rights::require(target, &[Right::List, Right::Read]))?;
     let capabilities = runtime.block_on(target.location.store().capabilities())?;
     let run = Verifying {
         target,

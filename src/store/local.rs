@@ -218,6 +218,10 @@ impl Store for LocalStore {
         upload.complete(number).await
     }
 
+    fn check_key(&self, key: &str) -> Result<()> {
+        self.inner.named(key).map(drop)
+    }
+
     fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
         stream::iter(list::unfinished(Arc::clone(&self.inner), prefix)).boxed()
     }
@@ -261,7 +265,10 @@ impl Inner {
                 self.longest_name
             ))
             .at(path)
-            .hint("shorten the name; .enc and .<16 hex digits>.key.enc are added to it"));
+            .hint(
+                "shorten the name; .enc and .<16 hex digits>.key.enc are added to it, so that 230 bytes of its own fit \
+                 into 255",
+            ));
         }
         Ok(Named { folder, name, path })
     }

@@ -12,5 +12,6 @@ mod published;
 mod put;
 mod put_resume;
 mod remove;
+mod rights;
 mod rotate;
 mod rsa_second;

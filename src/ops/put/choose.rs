@@ -11,20 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::PutOptions;
-use crate::location::RESERVED;
+use crate::location::{Location, RESERVED};
+use crate::name::envelope_name;
 use crate::ops::events::{Event, Observer};
 use crate::ops::walk::{Found, root_segments};
-use crate::{Error, Result};
+use crate::{DataId, Error, Result};
 
 /// The file that marks a cache, and how it begins (bford.info/cachedir).
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
-
-/// The longest name of a file that folders hold, in bytes.
-const MAX_SEGMENT: usize = 255;
-
-/// By how many bytes the envelope's name is longer than the container's.
-const ENVELOPE_EXTRA: usize = ".0123456789abcdef.key".len();
 
 /// Says of everything that is found whether it is left out, and tells why.
 pub(super) struct Chooser<'a> {
@@ -113,19 +108,22 @@ impl Names {
     }
 }
 
-/// Refuses stored names that would become too long for a folder.
-pub(super) fn check_length(stored: &str) -> Result<()> {
-    let (folders, last) = stored.rsplit_once('/').unwrap_or(("", stored));
-    if last.len() + ENVELOPE_EXTRA > MAX_SEGMENT {
-        return Err(too_long(last, last.len() + ENVELOPE_EXTRA));
+/// Refuses stored names that the location's store has no room for, or forbids: that of the container, and the longer one
+/// of its envelope.
+pub(super) fn check_names(location: &Location, stored: &str) -> Result<()> {
+    let any_id = DataId([0; 16]);
+    let envelope = envelope_name(stored, Some(&any_id));
+    for name in [Some(stored), envelope.as_deref()].into_iter().flatten() {
+        location.store().check_key(&location.key(name)).map_err(|error| impossible(&error))?;
     }
-    match folders.split('/').find(|folder| folder.len() > MAX_SEGMENT) {
-        Some(folder) => Err(too_long(folder, folder.len())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-fn too_long(stored: &str, len: usize) -> Error {
-    Error::input(format!("its name in the location would be too long: {len} bytes, of which a folder holds {MAX_SEGMENT} ({stored})"))
-        .hint(format!("a file's own name may have {} bytes, as its key is stored under a longer one; rename it, or put it as LOCATION/NAME", MAX_SEGMENT - ENVELOPE_EXTRA - ".enc".len()))
+/// The same error, about the file that has the name here.
+fn impossible(error: &Error) -> Error {
+    let line = error.line();
+    let why = error.subject().and_then(|subject| line.strip_prefix(subject)?.strip_prefix(": "));
+    let why = format!("cannot be called so in the location: {}", why.unwrap_or(&line));
+    let hint = error.remedy().unwrap_or("rename it, or put it as LOCATION/NAME");
+    Error::new(error.kind(), why).hint(hint)
 }

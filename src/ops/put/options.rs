@@ -11,7 +11,8 @@ use crate::location::drive::IfExists;
 use crate::name::stored_folder;
 use crate::ops::atomic::same_file;
 use crate::ops::filter::Filter;
-use crate::ops::walk;
+use crate::ops::{rights, walk};
+use crate::store::{Capabilities, Right};
 use crate::{Error, Result};
 
 /// Which names the results get, as plain segments below the location.
@@ -77,6 +78,25 @@ impl PutOptions {
             }
             Target::Named(_) => Ok(()),
         }
+    }
+
+    /// Whether the store can do what is asked for, and the credentials at hand may.
+    pub(super) async fn require(&self, capabilities: &Capabilities) -> Result<()> {
+        if matches!(self.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
+            return Err(Error::usage("takes no keys of the customer's (SSE-C)")
+                .about(self.location.show(""))
+                .hint("leave out --sse c: what is put is encrypted before it is stored"));
+        }
+        let rights: &[Right] = match (self.dry_run, self.if_exists) {
+            (true, _) => &[Right::List],
+            (false, IfExists::Replace) => &[Right::Write],
+            (false, IfExists::Skip | IfExists::Fail) => &[Right::Write, Right::List],
+        };
+        let (path, folder) = match &self.target {
+            Target::Below(path) => (path, true),
+            Target::Named(path) => (path, false),
+        };
+        rights::require_below(&self.location, path, folder, rights).await
     }
 
     /// Refuses a folder whose results would be put among its own files, to be found and put again.
