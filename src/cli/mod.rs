@@ -30,6 +30,7 @@ mod man;
 mod passwd;
 mod pubkey;
 mod put;
+mod recipients;
 mod remote;
 mod rewrap;
 mod rm;
@@ -72,6 +73,7 @@ commands! {
     Audit => audit,
     Clean => clean,
     Rewrap => rewrap,
+    Recipients => recipients,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,

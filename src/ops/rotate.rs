@@ -364,10 +364,13 @@ impl Rotating<'_> {
         self.tally.add(|tally| tally.late += 1);
         let time = humantime::format_rfc3339_seconds(newest.modified);
         let shown = self.location.show(&done.stored);
-        let message = format!(
-            "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
-             has the old public key as its recipient"
-        );
+        let message = match self.options.rotation.keys_stay() {
+            true => format!("came while this ran, at {time}, and is changed too"),
+            false => format!(
+                "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
+                 has the old public key as its recipient"
+            ),
+        };
         self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
     }
 
@@ -384,7 +387,10 @@ impl Rotating<'_> {
         }
         self.observer.event(match done.outcome {
             RewrapOutcome::Rewrapped => Event::Done { input: path, output: path },
-            outcome => Event::Skipped { path, why: reason(outcome) },
+            outcome => {
+                let why = reason(outcome, self.options.rotation.keys_stay());
+                Event::Skipped { path, why }
+            }
         });
     }
 
@@ -436,9 +442,11 @@ fn states_of(stored: &str, done: &[Rewrapped]) -> Vec<(String, Vec<VersionId>)> 
     states
 }
 
-fn reason(outcome: RewrapOutcome) -> &'static str {
+fn reason(outcome: RewrapOutcome, keys_stay: bool) -> &'static str {
     match outcome {
+        RewrapOutcome::AlreadyDone if keys_stay => "is as it should be already",
         RewrapOutcome::AlreadyDone => "is for the new recipients already",
+        RewrapOutcome::NotOurs if keys_stay => "is not opened by the keys given",
         RewrapOutcome::NotOurs => "is not for the old key",
         RewrapOutcome::Residue => "is rewritten, but not alone",
         _ => "was not rewritten",
