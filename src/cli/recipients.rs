@@ -182,7 +182,7 @@ fn show(report: &Report, found: &Recipients) {
         report.result(&Row { r#type: "recipient", key_id, envelopes, old_versions }, [text]);
     }
     let totals = Listed {
-        r#type: "summary",
+        r#type: "total",
         envelopes: found.all.envelopes,
         old_versions: found.all.old_versions,
         recipe: found.recipe,

@@ -786,3 +786,30 @@ fn a_recipient_is_added_and_removed_while_the_keys_stay() {
     assert!(listener.said().iter().all(|(_, _, why)| why.contains("no key that was given opens it")));
     assert_eq!(vault.opened_by(&vault.old), 6);
 }
+
+#[test]
+fn a_store_that_refuses_to_go_on_is_not_asked_for_the_rest() {
+    let vault = Vault::new(VERSIONS);
+    for number in 0..40 {
+        vault.put(&format!("{number}"), "contents");
+    }
+    let mut puts = 0;
+    vault.faulty.plan(move |call| {
+        puts += u32::from(call.operation == Operation::Put);
+        (call.operation == Operation::Put && puts > 10).then_some(Fault::Before(ErrorKind::Refused))
+    });
+    let listener = Listener::default();
+    let how = How { journal: true, jobs: 1, ..USUAL };
+    let summary = vault.try_run(how, &listener).unwrap();
+    assert_eq!(summary.rewrapped, 10, "{summary:?}");
+    assert!(summary.failed > 0 && !summary.is_proven());
+    let said = listener.said();
+    let stopped = said.iter().filter(|(_, _, message)| message.contains("the rest was not tried")).count();
+    assert_eq!(stopped, 1, "{said:?}");
+    // Those that were under way already, and no more.
+    assert!(said.len() <= 16, "{said:?}");
+    vault.faulty.restart();
+    let again = vault.run(how);
+    assert_eq!((again.resumed, again.rewrapped, again.failed), (10, 30, 0), "{again:?}");
+    vault.check("again");
+}
