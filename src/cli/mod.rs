@@ -32,6 +32,7 @@ mod man;
 mod passwd;
 mod pubkey;
 mod put;
+mod recipients;
 mod remote;
 mod rewrap;
 mod rm;
@@ -75,6 +76,7 @@ commands! {
     Clean => clean,
     Bucket => bucket,
     Rewrap => rewrap,
+    Recipients => recipients,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,

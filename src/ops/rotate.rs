@@ -11,6 +11,7 @@ mod proof;
 mod tally;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
@@ -88,16 +89,18 @@ pub fn rotate(
         tally: Tally::default(),
         known: Known::new(options.journal),
         sample: Sample::new(options.seed),
+        found: AtomicBool::new(false),
+        refused: AtomicBool::new(false),
     };
     run.check_rights()?;
     if let Some(ledger) = options.ledger {
         ledger.begin(&target.show(), options)?;
     }
     run.pass(Pass::First)?;
-    if run.tally.is_nothing() && !target.path.is_empty() {
+    if !run.found.load(Ordering::Relaxed) && !target.path.is_empty() {
         return Err(look::nothing_at(target));
     }
-    if !options.dry_run {
+    if !options.dry_run && !run.is_refused() {
         run.known.sort();
         run.sample.draw();
         run.pass(Pass::Second)?;
@@ -120,6 +123,10 @@ struct Rotating<'a> {
     tally: Tally,
     known: Known<'a>,
     sample: Sample,
+    /// Whether anything at all is there.
+    found: AtomicBool,
+    /// Whether the store will do no more: a cap is reached, or nobody paid.
+    refused: AtomicBool,
 }
 
 /// One envelope as a listing showed it: its versions, newest first.
@@ -145,20 +152,30 @@ impl Rotating<'_> {
         let at_once = runtime.block_on(self.location.store().capabilities())?.concurrency.max(1);
         let jobs = self.options.jobs.max(1);
         let entries = stream::iter(look::everything(self.target, true)).flatten();
+        let entries = entries.take_while(|_| std::future::ready(!self.is_refused())).boxed();
         parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
             self.entry(entry, pass)
         });
         Ok(())
     }
 
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     async fn entry(&self, entry: Result<Entry>, pass: Pass) {
+        if self.is_refused() {
+            return;
+        }
+        self.found.store(true, Ordering::Relaxed);
         match entry {
             Ok(Entry::Pair(pair)) => self.pair(pair, pass).await,
             Ok(Entry::Foreign(object)) if !object.marker => self.foreign(&object, pass).await,
             Ok(_) => {}
+            // What is no file of the store, such as a symlink, matters where it is called like an envelope.
+            Err(error) if error.kind() == ErrorKind::Refused && !is_about_an_envelope(&error) => {}
             // What cannot be listed is told once.
-            Err(error) if pass == Pass::First => self.failed(&error),
-            Err(error) if self.tally.has_failures() => drop(error),
+            Err(_) if pass == Pass::Second && self.tally.has_failures() => {}
             Err(error) => self.failed(&error),
         }
     }
@@ -221,7 +238,12 @@ impl Rotating<'_> {
             Err(error) => {
                 self.known.settle(state);
                 self.write_down(Line::failed(stored, &ids, &error));
-                return self.failed(&error);
+                // Asked again for every other envelope, it would say the same.
+                let stops = error.kind() == ErrorKind::Refused && !self.refused.swap(true, Ordering::Relaxed);
+                return self.failed(&match stops {
+                    true => Error::new(ErrorKind::Refused, STOPPED).because(error),
+                    false => error,
+                });
             }
         };
         let (good, states) = (done.iter().all(is_good), states_of(stored, &done));
@@ -335,10 +357,12 @@ impl Rotating<'_> {
         let options = self.drive_options(Pass::Second, true);
         let mut opens = false;
         for done in drive::rewrap(self.location, stored, &options).await? {
-            self.tally.add(|tally| tally.already = tally.already.saturating_sub(1));
-            self.count(&done);
             self.show(&done);
-            opens |= !is_good(&done);
+            if done.outcome == RewrapOutcome::Rewrapped {
+                self.tally.add(|tally| tally.already = tally.already.saturating_sub(1));
+                self.count(&done);
+            }
+            opens |= !is_good(&done) || done.outcome != RewrapOutcome::Rewrapped;
             for state in states_of(stored, std::slice::from_ref(&done)) {
                 self.known.done(State::of(&state.0, &state.1), false, opens);
             }
@@ -369,10 +393,13 @@ impl Rotating<'_> {
         self.tally.add(|tally| tally.late += 1);
         let time = humantime::format_rfc3339_seconds(newest.modified);
         let shown = self.location.show(&done.stored);
-        let message = format!(
-            "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
-             has the old public key as its recipient"
-        );
+        let message = match self.options.rotation.keys_stay() {
+            true => format!("came while this ran, at {time}, and is changed too"),
+            false => format!(
+                "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
+                 has the old public key as its recipient"
+            ),
+        };
         self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
     }
 
@@ -389,7 +416,10 @@ impl Rotating<'_> {
         }
         self.observer.event(match done.outcome {
             RewrapOutcome::Rewrapped => Event::Done { input: path, output: path },
-            outcome => Event::Skipped { path, why: reason(outcome) },
+            outcome => {
+                let why = reason(outcome, self.options.rotation.keys_stay());
+                Event::Skipped { path, why }
+            }
         });
     }
 
@@ -414,6 +444,13 @@ impl Rotating<'_> {
         }
         Ok(summary)
     }
+}
+
+/// What is said once when the store will do no more.
+const STOPPED: &str = "the store refuses to go on, so the rest was not tried; the same again goes on here";
+
+fn is_about_an_envelope(error: &Error) -> bool {
+    error.subject().is_some_and(is_envelope_name)
 }
 
 /// Whether nothing more is to be done about it.
@@ -441,9 +478,11 @@ fn states_of(stored: &str, done: &[Rewrapped]) -> Vec<(String, Vec<VersionId>)> 
     states
 }
 
-fn reason(outcome: RewrapOutcome) -> &'static str {
+fn reason(outcome: RewrapOutcome, keys_stay: bool) -> &'static str {
     match outcome {
+        RewrapOutcome::AlreadyDone if keys_stay => "is as it should be already",
         RewrapOutcome::AlreadyDone => "is for the new recipients already",
+        RewrapOutcome::NotOurs if keys_stay => "is not opened by the keys given",
         RewrapOutcome::NotOurs => "is not for the old key",
         RewrapOutcome::Residue => "is rewritten, but not alone",
         _ => "was not rewritten",

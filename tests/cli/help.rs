@@ -80,7 +80,7 @@ fn every_conflict_of_options_has_its_message() {
         ("encrypt", "PATH is missing", shows("encrypt")),
         ("decrypt", "PATH is missing", shows("decrypt")),
         ("inspect", "PATH is missing", shows("inspect")),
-        ("rewrap", "--identity FILE, --to FILE, PATH are missing", shows("rewrap")),
+        ("rewrap", "--identity FILE, --to FILE, PATH|LOCATION are missing", shows("rewrap")),
         ("rm", "LOCATION is missing", shows("rm")),
         ("clean", "LOCATION is missing", shows("clean")),
         ("clean a b", "one argument too many: b", shows("clean")),

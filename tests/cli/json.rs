@@ -84,6 +84,8 @@ fn every_object_has_the_fields_that_the_document_names() {
         "get -i keys/old.pem vault/ out/",
         "get -i keys/old.pem vault/ out/",
         "cat -i keys/old.pem vault/a",
+        "recipients vault/ list",
+        "recipients vault/ add --to keys/new.pub.pem -i keys/old.pem --dry-run",
         "rewrap vault/ -i keys/old.pem --to keys/new.pub.pem",
         "rm vault/a --dry-run",
         "rm vault/a",

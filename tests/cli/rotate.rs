@@ -231,3 +231,42 @@ fn a_killed_run_is_gone_on_with() {
     println!("temporary files left: {}", left.count());
     counted(&place.rotate(""), 0, &[("resumed", FILES as u64)]);
 }
+
+#[test]
+fn recipients_are_listed_added_and_removed() {
+    let place = stored(&["a", "b"]);
+    let [old, escrow] = ["old", "escrow"].map(|name| place.public(name).id().to_string());
+    let list = || place.sidekey("recipients vault/ list").good();
+    assert_eq!(list().stdout, format!("{old}  2 envelopes\n"));
+    assert_eq!(list().stderr, "sidekey: 2 envelopes\n");
+
+    let add = "recipients vault/ add --to keys/escrow.pub.pem -i keys/old.pem";
+    let before = place.fingerprint("vault");
+    place.sidekey(&format!("{add} --dry-run")).good();
+    assert_eq!(place.fingerprint("vault"), before);
+    place.sidekey(add).good();
+    let both = list().stdout;
+    assert!(
+        both.contains(&format!("{old}  2 envelopes\n")) && both.contains(&format!("{escrow}  2 ")),
+        "{both}"
+    );
+    assert_eq!((place.restored("old"), place.restored("escrow")), (2, 2));
+    let after = place.fingerprint("vault");
+    place.sidekey(add).good();
+    assert_eq!(place.fingerprint("vault"), after);
+
+    place.sidekey(&format!("recipients vault/ remove {old} -i keys/escrow.pem --report r.jsonl")).good();
+    assert_eq!(list().stdout, format!("{escrow}  2 envelopes\n"));
+    assert_eq!((place.restored("old"), place.restored("escrow")), (0, 2));
+    assert_eq!(objects(&place.text("r.jsonl")).len(), 4);
+
+    let last = place.sidekey(&format!("recipients vault/ remove {escrow} -i keys/escrow.pem"));
+    assert_eq!(last.code, Some(2), "{last:?}");
+    assert!(last.stderr.contains("opens the archive and is to be removed from it"), "{last:?}");
+    // What the key does not open is left alone, and told.
+    let before = place.fingerprint("vault");
+    let wrong = place.sidekey("recipients vault/ add --to keys/new.pub.pem -i keys/old.pem");
+    assert_eq!(wrong.code, Some(4), "{wrong:?}");
+    assert!(wrong.stderr.contains("2 are not opened by the keys given"), "{wrong:?}");
+    assert_eq!(place.fingerprint("vault"), before);
+}

@@ -124,6 +124,7 @@ async fn relocate(
         },
     };
     match outcome {
+        RelocateOutcome::Moved if options.dry_run => {}
         RelocateOutcome::Moved => moved.facts.purged.push(from),
         RelocateOutcome::Residue => {
             moved.outcome = RewrapOutcome::Residue;

@@ -91,10 +91,6 @@ impl Tally {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    pub(super) fn is_nothing(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == RotateSummary::default()
-    }
-
     pub(super) fn has_failures(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).failed > 0
     }
