@@ -173,6 +173,13 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
         Ok(if ours { Found::Ours(Written { version }) } else { Found::Other })
     }
 
+    /// Whether a write under a condition is one version more in any case: then nothing is lost by writing again without a
+    /// look, as credentials have to that may not read.
+    async fn keeps_both(&self) -> bool {
+        let capabilities = self.inner.capabilities().await;
+        capabilities.is_ok_and(|can| can.versions && !can.create_new && !can.replace_if)
+    }
+
     /// Whether a delete without an answer was done, on a store that deletes whatever is there.
     async fn is_gone(&self, key: &str, version: &VersionId) -> Result<bool> {
         let capabilities = self.inner.capabilities().await?;
@@ -253,6 +260,7 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
                     Ok(Found::Ours(written)) => return Ok(written),
                     Ok(Found::AsBefore) => {}
                     Ok(Found::Other) => return Err(tries.conflict()),
+                    Err(error) if error.kind() == ErrorKind::Permission && self.keeps_both().await => {}
                     Err(error) => {
                         tries.failed(error, true).await?;
                         continue;

@@ -3,6 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../common/b2_server.rs"]
+mod server;
+
+mod b2;
 mod damage;
 mod files;
 mod get;

@@ -10,8 +10,8 @@ use sidekey::secret::SecretBytes;
 use sidekey::store::b2::{Settings, open};
 use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{
-    Bucket, CustomerKey, DefaultEncryption, Encryption, GetOptions, ListOptions, Listed, PutOptions, Right,
-    Store,
+    Bucket, CustomerKey, DefaultEncryption, Encryption, GetOptions, ListOptions, Listed, OnlyIf, PutOptions,
+    Right, Store,
 };
 use sidekey::{ErrorKind, Result};
 
@@ -269,6 +269,19 @@ fn an_upload_only_key_is_enough_to_put() {
         assert_eq!(error.kind(), ErrorKind::Permission);
         assert!(error.line().contains("lacks readFiles, deleteFiles"), "{error:?}");
     });
+}
+
+#[test]
+fn who_may_not_read_writes_again_after_a_lost_answer() {
+    let world = World::with_small_parts();
+    let store = trying(limited(&world, &["writeFiles", "listFiles"], ""));
+    world.faults(&json!([
+        {"api": "b2_upload_file", "nth": 1, "kind": "lost_answer"},
+        {"api": "b2_list_file_versions", "nth": 1, "kind": "internal_error"},
+    ]));
+    let options = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
+    block_on(store.put("a", "x".into(), &options)).unwrap();
+    assert_eq!(world.versions().len(), 1, "the second look found it");
 }
 
 #[test]

@@ -296,8 +296,8 @@ fn meet(world: &World, operation: &Operation, wanted: &Wanted, api: &str, nth: u
     // How many upload URLs are asked for hangs on which task is free when.
     assert!(calls.faults() == 1 || calls.of(api) < nth, "{case}: {calls:?}");
     assert_eq!(calls.violations, [""; 0], "{case}");
-    // What expires takes all upload URLs along that came with it.
-    let more = if kind.name == "expired_auth_token" { TASKS as u64 } else { 1 };
+    // With a token that is refused all upload URLs are given up that came with it.
+    let more = if kind.name.ends_with("_auth_token") { TASKS as u64 } else { 1 };
     let urls = calls.upload_urls();
     assert!(urls <= TASKS as u64 + more, "{case}: {urls} upload URLs");
     match ended {

@@ -206,7 +206,6 @@ impl File {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "for Option::filter")]
 fn is_sha1(text: &&str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

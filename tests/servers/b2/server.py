@@ -11,6 +11,7 @@ import traceback
 from urllib.parse import unquote
 
 from . import api
+from .call import Call
 from .http import Closed, Connection, Response
 from .world import ApiError, World
 
@@ -235,7 +236,7 @@ class Exchange:
             except (TypeError, ValueError):
                 return Response.of_error(400, "bad_json", "the body is not a JSON object")
         try:
-            return api.answer(api.Call(self.world, self.name, self.version, self.request, params, body, sha1))
+            return api.answer(Call(self.world, self.name, self.version, self.request, params, body, sha1))
         except Exception as error:
             traceback.print_exc()
             return Response.of_error(500, "internal_error", "%s: %s" % (type(error).__name__, error))
