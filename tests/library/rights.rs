@@ -143,6 +143,7 @@ impl Vault {
 
     fn put(&self, if_exists: IfExists, dry_run: bool, observer: &dyn Observer) -> Result<u64> {
         let options = PutOptions {
+            journals: None,
             location: self.location(),
             target: put::Target::Below(vec![b"d".to_vec()]),
             except: None,
