@@ -10,7 +10,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _};
 use sidekey::{Error, IoContext as _, Result};
 
 use super::Command;
-use super::config::{SETTINGS, SSE, Setting, Typed as TypedSettings};
+use super::config::{SETTINGS, SSE, SSE_C_KEY_FILE, Setting, Typed as TypedSettings};
 use super::report::Settings;
 
 /// encrypts backups on this machine, and moves them to a new key pair by rewriting only their small key files.
@@ -144,11 +144,19 @@ const ON_LOCATIONS: [&str; 9] = ["put", "get", "cat", "ls", "rm", "verify", "aud
 pub(super) fn command() -> clap::Command {
     ON_LOCATIONS.into_iter().fold(Typed::command(), |all, name| {
         all.mut_subcommand(name, |command| {
-            // Only what writes containers has something to ask the service for.
-            let options = SETTINGS.into_iter().filter(|setting| setting.key != SSE.key || name == "put");
+            let options = SETTINGS.into_iter().filter(|setting| has_use_for(name, setting));
             command.args(options.filter_map(Setting::option))
         })
     })
+}
+
+/// Only what writes containers has something to ask the service for, and only what reads or writes them needs keys.
+fn has_use_for(command: &str, setting: &Setting) -> bool {
+    match setting.key {
+        key if key == SSE.key => command == "put",
+        key if key == SSE_C_KEY_FILE.key => command != "bucket",
+        _ => true,
+    }
 }
 
 fn in_our_words(error: &clap::Error, typed: &[OsString]) -> Error {

@@ -30,6 +30,7 @@ examples:
   sidekey put -r backup.pub.pem ~/Documents ./vault/
   sidekey put -r backup.pub.pem photos/ ./vault/photos --exclude '*.tmp' --if-exists skip
   sidekey put letter.odt nas:letters/
+  sidekey put -r backup.pub.pem photos/ b2://bucket/photos/ --sse c
   pg_dump shop | sidekey put -r backup.pub.pem - ./vault/shop.sql
 
 where things go, when vault is a folder:

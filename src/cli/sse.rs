@@ -117,10 +117,11 @@ mod tests {
 
     #[test]
     fn a_key_that_others_can_read_is_refused() {
+        use std::io::Write as _;
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.key");
-        std::fs::write(&path, [7; 32]).unwrap();
+        File::create_new(&path).unwrap().write_all(&[7; 32]).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = read_key(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission);

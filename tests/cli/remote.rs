@@ -95,12 +95,7 @@ fn what_cannot_be_a_remote_is_refused_and_nothing_is_written() {
             1,
             "home: is a remote already\nsidekey: hint: --force replaces it; sidekey remote ls shows it",
         ),
-        (
-            "add x b2://",
-            2,
-            "b2://: no bucket is named\n\
-             sidekey: hint: write b2://BUCKET/PATH",
-        ),
+        ("add x b2://", 2, "b2://: no bucket is named\nsidekey: hint: write b2://BUCKET/PATH"),
         (
             "add x home:sub",
             2,

@@ -31,7 +31,17 @@ fn settings_of_services_are_typed_set_and_configured() {
     assert_eq!(said("b2-endpoint", "ls x", &both[..1]), "https://b2.example (environment: B2_ENDPOINT)");
     assert_eq!(said("b2-endpoint", "ls x", &both), "http://127.0.0.1:1 (environment: SIDEKEY_B2_ENDPOINT)");
     assert_eq!(said("sse", "put a x --sse kms:k", &[]), "kms:k (flag: --sse)");
-    for command in ["put a", "get", "cat", "ls", "rm", "verify", "audit --key-id 0123456789abcdef", "clean"] {
+    for command in [
+        "put a",
+        "get",
+        "cat",
+        "ls",
+        "rm",
+        "verify",
+        "audit --key-id 0123456789abcdef",
+        "clean",
+        "bucket encryption get",
+    ] {
         let line = format!("{command} x --region r");
         assert_eq!(said("region", &line, &[]), "r (flag: --region)", "{line}");
     }

@@ -43,6 +43,15 @@ pub(crate) async fn a_customers_key_is_asked_for(store: &dyn Store, prefix: &str
         assert_eq!(read_as(store, &name, range).await.unwrap(), body[5_000..5_010]);
         assert_locked(store, &name, version).await;
     }
+    // When nobody knows whether it was written, it is looked for with its key.
+    let new = format!("{prefix}new");
+    let options = PutOptions { only_if: OnlyIf::Absent, ..under(Encryption::Customer(key(1))) };
+    let created = store.put(&new, body.clone(), &options).await.unwrap().version;
+    assert!(read_as(store, &new, with(Some(key(1)), Some(created))).await.unwrap() == body);
+    if store.capabilities().await.unwrap().create_new {
+        assert_kind(store.put(&new, body.clone(), &options).await, ErrorKind::Conflict);
+    }
+    assert_eq!(versions(store, &new).await.len(), 1);
     // What it is can be seen without.
     let stat = store.stat(&name, None).await.unwrap();
     assert_eq!((stat.size, &stat.version), (10_000, &version));

@@ -216,6 +216,7 @@ impl Setting {
             .value_name(help.value)
             .help(help.text)
             .help_heading("Stores")
+            .global(true)
             .value_parser(parse);
         Some(match self.key == PATH_STYLE.key {
             true => option.num_args(0..=1).require_equals(true).default_missing_value("true"),
