@@ -99,13 +99,16 @@ impl Kind {
     }
 }
 
-/// What is done to a store below a prefix.
+/// Does something to a store below a prefix, and returns what it read.
+type Run = for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
+
+/// What is done to a store.
 struct Operation {
     name: &'static str,
     /// Without faults.
     before: for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, ()>,
     /// With one. What it returns as read is compared with that of the run without.
-    run: for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, Result<Vec<String>>>,
+    run: Run,
 }
 
 const OPERATIONS: [Operation; 9] = [
