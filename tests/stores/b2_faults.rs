@@ -99,13 +99,16 @@ impl Kind {
     }
 }
 
-/// What is done to a store below a prefix.
+/// Does something to a store below a prefix, and returns what it read.
+type Run = for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
+
+/// What is done to a store.
 struct Operation {
     name: &'static str,
     /// Without faults.
     before: for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, ()>,
     /// With one. What it returns as read is compared with that of the run without.
-    run: for<'a> fn(&'a dyn Store, &'a str) -> BoxFuture<'a, Result<Vec<String>>>,
+    run: Run,
 }
 
 const OPERATIONS: [Operation; 9] = [
@@ -393,6 +396,43 @@ disturbed! {
     every_fault_at_every_call_of_delete: "delete"
     every_fault_at_every_call_of_copy: "copy"
     every_fault_at_every_call_of_resume: "resume"
+}
+
+/// After a lost answer of `api` the store looks what arrived; that look meets faults too.
+fn in_doubt(name: &str, api: &str) {
+    let operation = OPERATIONS.iter().find(|operation| operation.name == name).unwrap();
+    let world = World::new(&json!({ "minimum_part_size": PART, "recommended_part_size": PART }));
+    let wanted = undisturbed(&world, operation);
+    let look = "b2_list_file_versions";
+    for kind in KINDS.iter().filter(|kind| kind.may_end.is_empty()) {
+        let prefix = new_prefix();
+        world.reset_calls();
+        world.faults(&json!([
+            { "api": api, "nth": 1, "kind": "lost_answer" },
+            { "api": look, "from": 1, "count": 2, "kind": kind.name, "ms": 100 },
+        ]));
+        let read = block_on((operation.run)(&*store(&world), &prefix)).unwrap();
+        world.no_faults();
+        let calls = world.calls();
+        assert!(calls.faults() >= 2 && calls.of(look) >= 1, "{}: {calls:?}", kind.name);
+        assert_eq!(
+            (read, state(&world, &prefix)),
+            (wanted.read.clone(), wanted.state.clone()),
+            "{}",
+            kind.name
+        );
+        println!("{name}: no answer of {api}, then {}: found after {} looks", kind.name, calls.of(look));
+    }
+}
+
+#[test]
+fn a_lost_answer_of_an_upload_is_found_through_faults() {
+    in_doubt("put", "b2_upload_file");
+}
+
+#[test]
+fn a_lost_answer_of_the_end_of_a_large_upload_is_found_through_faults() {
+    in_doubt("upload", "b2_finish_large_file");
 }
 
 #[test]
