@@ -4,7 +4,11 @@
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 
+#[path = "../common/s3_server.rs"]
+mod s3_server;
+
 mod faults;
 mod local;
 mod pair;
+mod s3;
 mod suite;
