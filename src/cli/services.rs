@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sidekey::location::argument::Service;
-use sidekey::store::Store;
 use sidekey::store::retry::{Policy, Retry};
+use sidekey::store::{Store, s3};
 use sidekey::{Error, Result};
 
 use super::config::Remote;
@@ -29,6 +29,7 @@ fn b2(bucket: &str, _remote: Option<&'static Remote>) -> Result<Arc<dyn Store>> 
     Err(Error::usage("b2:// is not built yet in this version").about(bucket))
 }
 
+/// Credentials, region and address come from where the `aws` tool takes them.
 fn s3(bucket: &str, _remote: Option<&'static Remote>) -> Result<Arc<dyn Store>> {
-    Err(Error::usage("s3:// is not built yet in this version").about(bucket))
+    s3::open(s3::Settings { bucket: bucket.to_owned(), ..s3::Settings::default() })
 }

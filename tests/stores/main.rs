@@ -4,6 +4,8 @@
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 
+#[path = "../common/http_stub.rs"]
+mod http_stub;
 #[path = "../common/s3_server.rs"]
 mod s3_server;
 
@@ -11,4 +13,5 @@ mod faults;
 mod local;
 mod pair;
 mod s3;
+mod s3_faults;
 mod suite;
