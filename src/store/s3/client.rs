@@ -30,6 +30,12 @@ const STILL: Duration = Duration::from_secs(60);
 /// Where no region is named, as for most services that are not AWS.
 const REGION: &str = "us-east-1";
 
+/// A client, and the address that it was told.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) endpoint: Option<String>,
+}
+
 /// Certificates as a file has them.
 pub(super) type Certificates = Vec<u8>;
 
@@ -56,7 +62,7 @@ fn are_certificates(pem: &[u8]) -> bool {
 }
 
 /// The client of these settings. What is not in them comes from where the `aws` tool takes it.
-pub(super) async fn connect(settings: &Settings, certificates: Option<Certificates>) -> Result<Client> {
+pub(super) async fn connect(settings: &Settings, certificates: Option<Certificates>) -> Result<Connected> {
     let shared = shared(settings, http(certificates)?).await;
     let endpoint = settings.endpoint.clone().or_else(|| configured_endpoint(&shared));
     let path_style = settings.path_style.unwrap_or(endpoint.is_some());
@@ -67,8 +73,8 @@ pub(super) async fn connect(settings: &Settings, certificates: Option<Certificat
     if shared.region().is_none() {
         config = config.region(Region::from_static(REGION));
     }
-    config.set_endpoint_url(endpoint);
-    Ok(Client::from_conf(config.build()))
+    config.set_endpoint_url(endpoint.clone());
+    Ok(Connected { client: Client::from_conf(config.build()), endpoint })
 }
 
 /// Tries are counted by the store around this one, so each request is sent once, with a signature of its own.

@@ -25,9 +25,9 @@ impl S3Store {
         to: &str,
         options: &PutOptions,
     ) -> Result<Written> {
-        self.may_send(options.encryption.as_ref())?;
+        self.may_send(options.encryption.as_ref()).await?;
         if options.source_key.is_some() {
-            self.may_send_keys()?;
+            self.may_send_keys().await?;
         }
         let source = Source { key: from, asked: self.asked(version).await?, options };
         let condition = self.condition(to, &options.only_if).await?;
@@ -116,7 +116,7 @@ impl S3Store {
     /// Why it failed: for the source or for the copy.
     async fn copy_failed(&self, fault: Fault, source: &Source<'_>) -> Error {
         let Source { key, asked, options } = source;
-        let error = if fault.is_precondition() || fault.is_not_found() || is_of_marker(&fault) {
+        let error = if fault.is_precondition() || fault.is_not_found() || fault.is_of_marker() {
             fault.says(crate::ErrorKind::NotFound, "there is nothing under that name to copy")
         } else if fault.status == 400 || (fault.is_denied() && options.source_key.is_some()) {
             self.read_failed(fault, key, asked, options.source_key.as_ref()).await
@@ -136,8 +136,4 @@ struct Source<'a> {
 fn is_too_large(fault: &Fault) -> bool {
     matches!(&*fault.code, "InvalidRequest" | "EntityTooLarge")
         && fault.message.contains("larger than the maximum")
-}
-
-fn is_of_marker(fault: &Fault) -> bool {
-    fault.code == "InvalidRequest" && fault.message.contains("delete marker")
 }

@@ -117,15 +117,17 @@ impl Fault {
     pub(super) fn is_not_found(&self) -> bool {
         match &*self.code {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" => true,
-            // A delete marker that is asked for by its version, and an id that the service cannot have given.
-            "MethodNotAllowed" => true,
+            // An id that the service cannot have given.
             "InvalidArgument" => self.message.to_lowercase().contains("version id"),
             // Without a body, and of services with names of their own; a bucket that is missing has one.
-            code => {
-                (self.status == 404 && matches!(code, "" | "NotFound" | "404"))
-                    || (self.status == 405 && code.is_empty())
-            }
+            code => self.status == 404 && matches!(code, "" | "NotFound" | "404"),
         }
+    }
+
+    /// Whether a delete marker was asked for by its version: it has no bytes.
+    pub(super) fn is_of_marker(&self) -> bool {
+        let copied = self.code == "InvalidRequest" && self.message.contains("delete marker");
+        copied || self.status == 405 && matches!(&*self.code, "" | "MethodNotAllowed")
     }
 
     /// Whether a condition did not hold.
@@ -158,7 +160,7 @@ impl Fault {
     }
 
     fn answered(&self, doing: Doing) -> Error {
-        if self.is_not_found() {
+        if self.is_not_found() || (doing == Doing::Reading && self.is_of_marker()) {
             return self.says(
                 ErrorKind::NotFound,
                 match &*self.code {

@@ -16,6 +16,7 @@ mod upload;
 mod versions;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::sync::OnceCell;
 
-use self::client::Certificates;
+use self::client::{Certificates, Connected};
 use self::probe::Conditions;
 use self::versions::Versioning;
 use super::{
@@ -101,7 +102,7 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
     let shared = Shared {
         settings,
         certificates: Mutex::new(certificates),
-        client: OnceCell::new(),
+        connected: OnceCell::new(),
         versioning: OnceCell::new(),
         conditions: OnceCell::new(),
     };
@@ -117,19 +118,23 @@ struct S3Store {
 struct Shared {
     settings: Settings,
     certificates: Mutex<Option<Certificates>>,
-    client: OnceCell<Client>,
+    connected: OnceCell<Connected>,
     versioning: OnceCell<Versioning>,
     conditions: OnceCell<Conditions>,
 }
 
 impl S3Store {
     async fn client(&self) -> Result<&Client> {
+        Ok(&self.connected().await?.client)
+    }
+
+    async fn connected(&self) -> Result<&Connected> {
         let shared = &self.shared;
         let connect = || {
             let certificates = shared.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone();
             client::connect(&shared.settings, certificates)
         };
-        shared.client.get_or_try_init(connect).await
+        shared.connected.get_or_try_init(connect).await
     }
 
     fn bucket_name(&self) -> &str {
@@ -141,14 +146,9 @@ impl S3Store {
     }
 
     /// A key of the customer's is a secret that goes with the request: never over a line that others can read.
-    fn may_send_keys(&self) -> Result<()> {
-        let endpoint = self.shared.settings.endpoint.as_deref().unwrap_or_default();
-        let Some(address) = endpoint.strip_prefix("http://") else { return Ok(()) };
-        let host = address.split(['/', '?']).next().unwrap_or_default();
-        let host = host
-            .strip_suffix(|char: char| char.is_ascii_digit())
-            .map_or(host, |_| host.rsplit_once(':').map_or(host, |(host, _)| host));
-        match matches!(host, "localhost" | "[::1]") || host.starts_with("127.") {
+    async fn may_send_keys(&self) -> Result<()> {
+        let Some(endpoint) = &self.connected().await?.endpoint else { return Ok(()) };
+        match endpoint.strip_prefix("http://").is_none_or(is_this_machine) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Refused, "a customer's key (SSE-C) is not sent over http://")
                 .about(endpoint)
@@ -156,9 +156,24 @@ impl S3Store {
         }
     }
 
-    fn may_send(&self, encryption: Option<&Encryption>) -> Result<()> {
-        sse::customer_key(encryption).map_or(Ok(()), |_| self.may_send_keys())
+    async fn may_send(&self, encryption: Option<&Encryption>) -> Result<()> {
+        match sse::customer_key(encryption) {
+            Some(_) => self.may_send_keys().await,
+            None => Ok(()),
+        }
     }
+}
+
+/// Whether the host of an address, with its port and path, is this one.
+fn is_this_machine(address: &str) -> bool {
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// How long to wait for the answer to so many bytes.
@@ -259,5 +274,22 @@ impl Store for S3Store {
 
     fn bucket(&self) -> Option<&dyn Bucket> {
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sent_in_clear_to_this_machine_alone() {
+        for here in ["localhost", "localhost:9000/x", "127.0.0.1:80", "127.1.2.3", "[::1]", "[::1]:9000"] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        for there in
+            ["127.example.com", "localhost.example.com:80", "localhost@example.com", "10.0.0.1:9000", ""]
+        {
+            assert!(!is_this_machine(there), "{there}");
+        }
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Head {
 
 impl S3Store {
     pub(super) async fn put_object(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.may_send(options.encryption.as_ref())?;
+        self.may_send(options.encryption.as_ref()).await?;
         if body.len() as u64 > MAX_PART {
             return Err(Error::input("is larger than what S3 takes in one piece"));
         }
@@ -110,7 +110,7 @@ impl S3Store {
 
     pub(super) async fn get_object(&self, key: &str, options: &GetOptions) -> Result<Download> {
         if options.customer_key.is_some() {
-            self.may_send_keys()?;
+            self.may_send_keys().await?;
         }
         let asked = self.asked(options.version.as_ref()).await?;
         let range = match &options.range {
@@ -366,14 +366,15 @@ impl S3Store {
         if fault.is_precondition() {
             return fault.says(ErrorKind::NotFound, "there is no such version");
         }
-        let about_keys =
-            matches!(&*fault.code, "" | "InvalidRequest" | "InvalidArgument") && fault.status == 400;
+        let about_keys = fault.status == 400
+            && matches!(&*fault.code, "" | "InvalidRequest" | "InvalidArgument")
+            && (fault.message.is_empty() || fault.message.to_lowercase().contains("encrypt"));
         match customer_key {
-            None if about_keys && !fault.is_not_found() => key_missing(&fault),
+            None if about_keys => key_missing(&fault),
             Some(_) if about_keys && fault.message.contains("not applicable") => fault
                 .says(ErrorKind::Auth, "is not encrypted with a customer's key (SSE-C), and one was given")
                 .hint("leave the key away"),
-            Some(_) if about_keys && !fault.is_not_found() => key_wrong(&fault),
+            Some(_) if about_keys => key_wrong(&fault),
             // Who may look, and is told that a key is needed, gave a wrong one.
             Some(_) if fault.is_denied() => match self.head(key, asked, None).await {
                 Err(other) if other.status == 400 => key_wrong(&fault),

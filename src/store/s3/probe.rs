@@ -1,6 +1,8 @@
 //! What a bucket can do, asked once. Services say little of it: some ignore a condition in silence. So it is tried, on an
 //! object that is made for it below `.sidekey/` and removed again, versions and all.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use rand::rngs::SysRng;
 
 use super::fault::{Doing, Fault, answer};
 use super::sse::content_md5;
-use super::versions::{Versioning, bare, quoted};
+use super::versions::{NULL, Versioning, bare, quoted};
 use super::{S3Store, WAIT};
 use crate::store::Store as _;
 use crate::{Error, ErrorKind, Result};
@@ -180,10 +182,11 @@ impl Probe<'_> {
 
     /// Removes what came of it, as far as that may be done: it is a few bytes.
     async fn clean(&self, versioning: Versioning) {
-        let mut versions = self.written.clone();
-        if versioning == Versioning::Off {
-            versions.truncate(1);
-        }
+        let versions: BTreeSet<Option<String>> = match versioning {
+            Versioning::Off => BTreeSet::from([None]),
+            // Without a name it would be hidden and not deleted.
+            _ => self.written.iter().map(|name| Some(name.clone().unwrap_or(NULL.into()))).collect(),
+        };
         for version in versions {
             let request =
                 self.client.delete_object().bucket(self.bucket).key(&self.key).set_version_id(version);

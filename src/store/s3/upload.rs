@@ -49,7 +49,7 @@ pub(super) struct Sent {
 
 impl S3Store {
     pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<S3Upload> {
-        self.may_send(options.encryption.as_ref())?;
+        self.may_send(options.encryption.as_ref()).await?;
         let request = self
             .client()
             .await?
@@ -85,7 +85,7 @@ impl S3Store {
         unfinished: &Unfinished,
         options: &PutOptions,
     ) -> Result<Resumed> {
-        self.may_send(options.encryption.as_ref())?;
+        self.may_send(options.encryption.as_ref()).await?;
         let mut sent = BTreeMap::new();
         let mut marker: Option<String> = None;
         loop {
@@ -209,7 +209,7 @@ impl S3Upload {
         let is_gone = fault.code == "NoSuchUpload" || (fault.is_not_found() && fault.code != "NoSuchKey");
         let was_asked = self.state().unsure;
         // Without an answer to the first time, this may be the answer to what that did.
-        if is_gone || (was_asked && fault.is_precondition()) {
+        if is_gone || (was_asked && matches!(fault.status, 409 | 412)) {
             if let Some(written) = self.found(total).await? {
                 return Ok(self.remember(written));
             }
@@ -218,6 +218,12 @@ impl S3Upload {
                     .says(ErrorKind::Conflict, "the upload is gone, and something else has the name")
                     .hint("look what is there before it is done again"));
             }
+        }
+        // What was begun before the other write is not completed over it, however often it is asked.
+        if fault.code == "ConditionalRequestConflict" {
+            return Err(
+                fault.says(ErrorKind::Conflict, "was written by somebody else since the upload began")
+            );
         }
         if fault.code == "NoSuchKey" {
             return Err(fault.says(ErrorKind::Conflict, "what was to be replaced is gone"));

@@ -10,7 +10,7 @@ use crate::store::VersionId;
 
 const BY_ETAG: &str = "etag:";
 /// How the service calls the version that was written without versions.
-const NULL: &str = "null";
+pub(super) const NULL: &str = "null";
 
 /// What a bucket does with what is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
