@@ -4,10 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -85,8 +84,10 @@ async fn shared(settings: &Settings, http: SharedHttpClient) -> SdkConfig {
         .http_client(http)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
-        .stalled_stream_protection(still)
-        .region(region(settings));
+        .stalled_stream_protection(still);
+    if let Some(region) = region(settings) {
+        loader = loader.region(region);
+    }
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
@@ -97,22 +98,19 @@ async fn shared(settings: &Settings, http: SharedHttpClient) -> SdkConfig {
     loader.load().await
 }
 
-/// What is named, else what the environment or the profile names; a machine of AWS is asked where it is, unless the
-/// service is another.
-fn region(settings: &Settings) -> RegionProviderChain {
-    let named = RegionProviderChain::first_try(settings.region.clone().map(Region::new));
-    match (&settings.endpoint, &settings.profile) {
-        (None, None) => named.or_else(DefaultRegionChain::builder().build()),
-        (None, Some(profile)) => named.or_else(DefaultRegionChain::builder().profile_name(profile).build()),
-        (Some(_), None) => named
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
-            .or_else(Region::from_static(REGION)),
-        (Some(_), Some(profile)) => named
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::builder().profile_name(profile).build())
-            .or_else(Region::from_static(REGION)),
+/// The region, unless the client finds it by itself. On machines of AWS that asks the machine, which is left out where
+/// the service is another.
+fn region(settings: &Settings) -> Option<RegionProviderChain> {
+    if let Some(region) = &settings.region {
+        return Some(RegionProviderChain::first_try(Region::new(region.clone())));
     }
+    settings.endpoint.as_ref()?;
+    let mut profile = profile::region::Builder::default();
+    if let Some(name) = &settings.profile {
+        profile = profile.profile_name(name);
+    }
+    let named = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    Some(named.or_else(profile.build()).or_else(Region::from_static(REGION)))
 }
 
 /// The address in the environment or the profile, for S3 or for all services.

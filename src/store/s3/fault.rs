@@ -113,6 +113,11 @@ impl Fault {
         }
     }
 
+    /// The service's clock.
+    pub(super) fn date(&self) -> Option<SystemTime> {
+        self.date
+    }
+
     /// Whether there is nothing under the name.
     pub(super) fn is_not_found(&self) -> bool {
         match &*self.code {
@@ -230,10 +235,7 @@ impl Fault {
     }
 
     fn skewed(&self) -> Error {
-        let skew = self.date.map(|date| match SystemTime::now().duration_since(date) {
-            Ok(ahead) => (ahead, "ahead of"),
-            Err(behind) => (behind.duration(), "behind"),
-        });
+        let skew = self.date.map(skew);
         let message = match skew {
             Some((by, which)) => format!(
                 "the clock of this machine is {} {which} that of the service",
@@ -284,6 +286,18 @@ impl fmt::Display for Fault {
             (code, "") => write!(f, "HTTP status {}, {code}", self.status),
             (code, message) => write!(f, "HTTP status {}, {code}: {message}", self.status),
         }
+    }
+}
+
+/// How far the clock of this machine is from another one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is the clock that requests are signed by, whoever gave the time"
+)]
+fn skew(date: SystemTime) -> (Duration, &'static str) {
+    match SystemTime::now().duration_since(date) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
     }
 }
 

@@ -308,7 +308,7 @@ impl S3Store {
             && let Some(retention) = answer.retention()
             && let Some(until) =
                 retention.retain_until_date().and_then(|until| SystemTime::try_from(*until).ok())
-            && until > SystemTime::now()
+            && fault.date().is_none_or(|now| until > now)
         {
             let mode = retention.mode().map_or("retention", |mode| mode.as_str()).to_lowercase();
             let until = humantime::format_rfc3339_seconds(until);
