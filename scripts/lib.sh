@@ -65,6 +65,11 @@ need_servers() {
     need_venv .venv-servers scripts/server-requirements.txt
 }
 
+# LocalStack's S3, which the tests start through scripts/s3-server.
+need_s3_server() {
+    need_venv .venv-localstack scripts/localstack-requirements.txt
+}
+
 # need_venv FOLDER REQUIREMENTS makes a virtual environment, unless it was made from the same requirements.
 need_venv() {
     local folder=$1 requirements=$2

@@ -4,6 +4,10 @@
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 
+#[path = "../common/http_stub.rs"]
+mod http_stub;
+#[path = "../common/s3_server.rs"]
+mod s3_server;
 #[path = "../common/b2_server.rs"]
 mod server;
 
@@ -13,4 +17,6 @@ mod b2_server;
 mod faults;
 mod local;
 mod pair;
+mod s3;
+mod s3_faults;
 mod suite;

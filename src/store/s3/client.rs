@@ -1,0 +1,156 @@
+//! The client: credentials, region, address, certificates and times to wait.
+
+use std::fs;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Settings;
+use crate::{Error, ErrorKind, Result};
+
+const CONNECT: Duration = Duration::from_secs(30);
+/// So long a body may stand still.
+const STILL: Duration = Duration::from_secs(60);
+/// Where no region is named, as for most services that are not AWS.
+const REGION: &str = "us-east-1";
+
+/// A client, and the address that it was told.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) endpoint: Option<String>,
+}
+
+/// Certificates as a file has them.
+pub(super) type Certificates = Vec<u8>;
+
+/// Reads a file of certificates, so that what is wrong with it is said at once.
+pub(super) fn certificates(settings: &Settings) -> Result<Option<Certificates>> {
+    let Some(path) = &settings.ca_file else { return Ok(None) };
+    let pem = fs::read(path).map_err(|source| Error::io("cannot read", source).at(path))?;
+    match are_certificates(&pem) {
+        true => Ok(Some(pem)),
+        false => Err(Error::input("holds no certificates (PEM)").at(path)),
+    }
+}
+
+/// Whether there is a certificate, and the text of all of them can be decoded.
+fn are_certificates(pem: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(pem) else { return false };
+    let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
+    let is_whole = |block: &str| {
+        let body = block.split_once("-----END CERTIFICATE-----").map(|(body, _)| body);
+        let body: Option<String> = body.map(|body| body.split_whitespace().collect());
+        body.is_some_and(|body| STANDARD.decode(body).is_ok_and(|der| der.first() == Some(&0x30)))
+    };
+    blocks.peek().is_some() && blocks.all(is_whole)
+}
+
+/// The client of these settings. What is not in them comes from where the `aws` tool takes it.
+pub(super) async fn connect(settings: &Settings, certificates: Option<Certificates>) -> Result<Connected> {
+    let shared = shared(settings, http(certificates)?).await;
+    let endpoint = settings.endpoint.clone().or_else(|| configured_endpoint(&shared));
+    let path_style = settings.path_style.unwrap_or(endpoint.is_some());
+    let mut config = Builder::from(&shared)
+        .force_path_style(path_style)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if shared.region().is_none() {
+        config = config.region(Region::from_static(REGION));
+    }
+    config.set_endpoint_url(endpoint.clone());
+    Ok(Connected { client: Client::from_conf(config.build()), endpoint })
+}
+
+/// Tries are counted by the store around this one, so each request is sent once, with a signature of its own.
+async fn shared(settings: &Settings, http: SharedHttpClient) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).disable_read_timeout().build();
+    let still = StalledStreamProtectionConfig::enabled().grace_period(STILL).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .stalled_stream_protection(still);
+    if let Some(region) = region(settings) {
+        loader = loader.region(region);
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(keys) = &settings.credentials {
+        let secret = String::from_utf8_lossy(keys.secret.expose()).into_owned();
+        loader = loader.credentials_provider(Credentials::new(&keys.id, secret, None, None, "settings"));
+    }
+    loader.load().await
+}
+
+/// The region, unless the client finds it by itself. On machines of AWS that asks the machine, which is left out where
+/// the service is another.
+fn region(settings: &Settings) -> Option<RegionProviderChain> {
+    if let Some(region) = &settings.region {
+        return Some(RegionProviderChain::first_try(Region::new(region.clone())));
+    }
+    settings.endpoint.as_ref()?;
+    let mut profile = profile::region::Builder::default();
+    if let Some(name) = &settings.profile {
+        profile = profile.profile_name(name);
+    }
+    let named = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    Some(named.or_else(profile.build()).or_else(Region::from_static(REGION)))
+}
+
+/// The address in the environment or the profile, for S3 or for all services.
+fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok()?;
+    let own = shared.service_config().and_then(|config| config.load_config(key));
+    own.or_else(|| shared.endpoint_url().map(str::to_owned))
+}
+
+fn http(certificates: Option<Certificates>) -> Result<SharedHttpClient> {
+    let mut trust = TrustStore::default();
+    if let Some(pem) = certificates {
+        trust = trust.with_pem_certificate(pem);
+    }
+    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| {
+        Error::new(ErrorKind::Refused, "cannot prepare encrypted connections").because(error)
+    })?;
+    let client = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(context)
+        .build_https();
+    Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_certificates_holds_whole_ones() {
+        let good = "x\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        assert!(are_certificates(good.as_bytes()));
+        assert!(are_certificates(format!("{good}{good}").as_bytes()));
+        for bad in ["", "text", "-----BEGIN CERTIFICATE-----\nMAA=\n", &good.replace("MAA=", "M!")] {
+            assert!(!are_certificates(bad.as_bytes()), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a bucket can do, asked once. Services say little of it: some ignore a condition in silence. So it is tried, on an
+//! object that is made for it below `.sidekey/` and removed again, versions and all.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
+use bytes::Bytes;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+
+use super::fault::{Doing, Fault, answer};
+use super::sse::content_md5;
+use super::versions::{NULL, Versioning, bare, quoted};
+use super::{S3Store, WAIT};
+use crate::store::Store as _;
+use crate::{Error, ErrorKind, Result};
+
+/// Which conditions the bucket holds writes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Conditions {
+    /// `If-None-Match: *` on a write.
+    pub(super) create_new: bool,
+    /// `If-Match` on a write.
+    pub(super) replace_if: Option<Form>,
+    /// `If-Match` on a delete.
+    pub(super) delete_if: bool,
+}
+
+/// How the service wants an ETag in `If-Match`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As the standard has it.
+    Quoted,
+    /// Without the quotes, as older radosgw do.
+    Bare,
+}
+
+impl Form {
+    pub(super) fn of(self, etag: &str) -> String {
+        match self {
+            Self::Quoted => quoted(etag),
+            Self::Bare => bare(etag).to_owned(),
+        }
+    }
+}
+
+/// No object has this ETag.
+const WRONG: &str = "00000000000000000000000000000000";
+
+impl S3Store {
+    /// What the bucket does with what is replaced.
+    pub(super) async fn versioning(&self) -> Result<Versioning> {
+        self.shared.versioning.get_or_try_init(|| self.ask_versioning()).await.copied()
+    }
+
+    async fn ask_versioning(&self) -> Result<Versioning> {
+        let request = self.client().await?.get_bucket_versioning().bucket(self.bucket_name());
+        match answer(WAIT, request.send()).await {
+            Ok(answer) => Ok(match answer.status() {
+                Some(BucketVersioningStatus::Enabled) => Versioning::On,
+                Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
+                _ => Versioning::Off,
+            }),
+            Err(fault) if fault.is_unknown_there() => Ok(Versioning::Off),
+            Err(fault) if fault.is_denied() => Err(fault
+                .error(Doing::Reading)
+                .about(self.show_bucket())
+                .hint("whether it keeps versions must be known; allow s3:GetBucketVersioning")),
+            Err(fault) => Err(fault.error(Doing::Reading).about(self.show_bucket())),
+        }
+    }
+
+    /// Which conditions the bucket honours; none where nobody may try.
+    pub(super) async fn conditions(&self) -> Result<Conditions> {
+        self.shared.conditions.get_or_try_init(|| self.try_conditions()).await.copied()
+    }
+
+    async fn try_conditions(&self) -> Result<Conditions> {
+        let versioning = self.versioning().await?;
+        if versioning != Versioning::Off && self.locks_by_default().await {
+            return Ok(Conditions::default()); // What is tried could not be removed.
+        }
+        let client = self.client().await?;
+        let mut probe = Probe { client, bucket: self.bucket_name(), key: probe_key()?, written: Vec::new() };
+        let tried = probe.run(versioning).await;
+        probe.clean(versioning).await;
+        match tried {
+            Ok(conditions) => Ok(conditions),
+            Err(fault) if fault.is_denied() => Ok(Conditions::default()),
+            Err(fault) => Err(fault.error(Doing::Writing).about(self.show(&probe.key))),
+        }
+    }
+
+    /// Whether what is written cannot be deleted for a time, without having asked for that.
+    async fn locks_by_default(&self) -> bool {
+        let Ok(client) = self.client().await else { return false };
+        let request = client.get_object_lock_configuration().bucket(self.bucket_name());
+        let Ok(answer) = answer(WAIT, request.send()).await else { return false };
+        answer.object_lock_configuration().is_some_and(|lock| {
+            lock.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled)
+                && lock.rule().is_some_and(|rule| rule.default_retention().is_some())
+        })
+    }
+}
+
+struct Probe<'a> {
+    client: &'a Client,
+    bucket: &'a str,
+    key: String,
+    /// The versions that came of it.
+    written: Vec<Option<String>>,
+}
+
+/// What became of a write.
+enum Tried {
+    /// It was done; this is its ETag.
+    Done(String),
+    /// A condition did not hold.
+    Spared,
+    /// The service does not take such a request.
+    Unknown,
+}
+
+impl Probe<'_> {
+    async fn run(&mut self, versioning: Versioning) -> Result<Conditions, Fault> {
+        let Tried::Done(etag) = self.put(None, None).await? else { return Ok(Conditions::default()) };
+        let mut form = None;
+        for candidate in [Form::Quoted, Form::Bare] {
+            if let Tried::Done(_) = self.put(Some(candidate.of(&etag)), None).await? {
+                form = Some(candidate);
+                break;
+            }
+        }
+        let replace_if = match form {
+            Some(form) => {
+                matches!(self.put(Some(form.of(WRONG)), None).await?, Tried::Spared).then_some(form)
+            }
+            None => None,
+        };
+        let create_new = matches!(self.put(None, Some("*".into())).await?, Tried::Spared);
+        let delete_if = versioning == Versioning::Off && replace_if.is_some() && self.spares().await?;
+        Ok(Conditions { create_new, replace_if, delete_if })
+    }
+
+    async fn put(&mut self, if_match: Option<String>, if_none_match: Option<String>) -> Result<Tried, Fault> {
+        let conditional = if_match.is_some() || if_none_match.is_some();
+        // Another length each time, so that each has another ETag.
+        let body = Bytes::from(vec![b'?'; self.written.len() + 1]);
+        let request = self
+            .client
+            .put_object()
+            .bucket(self.bucket)
+            .key(&self.key)
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .content_md5(content_md5(&body))
+            .body(body.into());
+        match answer(WAIT, request.send()).await {
+            Ok(written) => {
+                self.written.push(written.version_id().map(str::to_owned));
+                Ok(Tried::Done(written.e_tag().unwrap_or_default().to_owned()))
+            }
+            Err(fault) if conditional && fault.is_precondition() => Ok(Tried::Spared),
+            Err(fault) if conditional && (fault.is_unknown_there() || fault.status == 400) => {
+                Ok(Tried::Unknown)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether a delete leaves alone what has another ETag.
+    async fn spares(&self) -> Result<bool, Fault> {
+        let request = self.client.delete_object().bucket(self.bucket).key(&self.key).if_match(quoted(WRONG));
+        match answer(WAIT, request.send()).await {
+            Ok(_) => Ok(false),
+            Err(fault) if fault.is_precondition() => Ok(true),
+            Err(fault) if fault.is_unknown_there() || fault.status == 400 => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Removes what came of it, as far as that may be done: it is a few bytes.
+    async fn clean(&self, versioning: Versioning) {
+        let versions: BTreeSet<Option<String>> = match versioning {
+            Versioning::Off => BTreeSet::from([None]),
+            // Without a name it would be hidden and not deleted.
+            _ => self.written.iter().map(|name| Some(name.clone().unwrap_or(NULL.into()))).collect(),
+        };
+        for version in versions {
+            let request =
+                self.client.delete_object().bucket(self.bucket).key(&self.key).set_version_id(version);
+            let _ = answer(WAIT, request.send()).await;
+        }
+    }
+}
+
+/// A name that no other run has.
+fn probe_key() -> Result<String> {
+    let mut number = [0; 8];
+    SysRng.try_fill_bytes(&mut number).map_err(|error| {
+        Error::new(ErrorKind::Io, "the operating system gave no random bytes").because(error)
+    })?;
+    Ok(format!(".sidekey/probe-{:016x}", u64::from_be_bytes(number)))
+}

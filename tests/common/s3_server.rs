@@ -1,0 +1,104 @@
+//! LocalStack's S3, one server for all tests of a program, and a bucket for each test.
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use sidekey::secret::SecretBytes;
+use sidekey::store::Store;
+use sidekey::store::s3::{self, AccessKey, Settings};
+
+/// It ends when its standard input closes, which is when this process ends, however it does.
+struct Server {
+    address: String,
+    _stdin: ChildStdin,
+    _child: Child,
+}
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(".venv-localstack/bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/test once", python.display());
+    let mut child = Command::new(python)
+        .arg(root.join("scripts/s3-server"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("scripts/s3-server runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("s3-server ").unwrap_or_else(|| panic!("s3-server said {line:?}"));
+    Server { address: address.to_owned(), _stdin: child.stdin.take().unwrap(), _child: child }
+});
+
+/// Where it listens.
+pub(crate) fn address() -> &'static str {
+    &SERVER.address
+}
+
+/// What a bucket does with what is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    Off,
+    On,
+    Suspended,
+    /// With object lock, which needs versions.
+    Locked,
+}
+
+/// Who makes buckets, and does what the product does not.
+pub(crate) fn admin() -> Client {
+    let credentials = Credentials::new("test", "test", None, None, "tests");
+    let config = Builder::new()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(address())
+        .credentials_provider(credentials)
+        .region(Region::from_static("us-east-1"))
+        .force_path_style(true)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+/// A bucket that no other test has.
+pub(crate) async fn bucket(versions: Versions) -> String {
+    static BUCKETS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("test-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+    let admin = admin();
+    let lock = (versions == Versions::Locked).then_some(true);
+    admin.create_bucket().bucket(&name).set_object_lock_enabled_for_bucket(lock).send().await.unwrap();
+    match versions {
+        Versions::Off | Versions::Locked => {}
+        Versions::On => set_versioning(&name, BucketVersioningStatus::Enabled).await,
+        Versions::Suspended => set_versioning(&name, BucketVersioningStatus::Suspended).await,
+    }
+    name
+}
+
+pub(crate) async fn set_versioning(bucket: &str, status: BucketVersioningStatus) {
+    let configuration = VersioningConfiguration::builder().status(status).build();
+    let request = admin().put_bucket_versioning().bucket(bucket).versioning_configuration(configuration);
+    request.send().await.unwrap();
+}
+
+/// How to reach a service on this machine.
+pub(crate) fn settings(address: &str, bucket: &str) -> Settings {
+    Settings {
+        bucket: bucket.to_owned(),
+        endpoint: Some(address.to_owned()),
+        region: Some("us-east-1".into()),
+        credentials: Some(AccessKey { id: "test".into(), secret: SecretBytes::new(b"test".to_vec()) }),
+        ..Settings::default()
+    }
+}
+
+/// The store of a bucket.
+pub(crate) fn store(bucket: &str) -> Arc<dyn Store> {
+    s3::open(settings(address(), bucket)).unwrap()
+}
