@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::common::{Ended, Place, SIDEKEY, ended, noise, same_trees};
-use crate::server::{Key, Version, World};
+use crate::common::{Content, Ended, Place, SIDEKEY, ended, noise, same_trees};
+use crate::server::{Calls, Key, Version, World};
 
 /// A command of which the first word is the name, with `@` for the location.
 const PUT: &str = "put -r keys/old.pub.pem tree/ @";
@@ -127,9 +127,9 @@ fn no_wrong_byte_is_believed() {
                         continue;
                     }
                     let original = &place.tree("tree")[&path];
-                    if let crate::common::Content::File(bytes) = &node.content {
+                    if let Content::File(bytes) = &node.content {
                         assert!(
-                            original.content == crate::common::Content::File(bytes.clone()),
+                            original.content == Content::File(bytes.clone()),
                             "a wrong byte was believed: {path:?}, byte {at} of download {nth} by {api}"
                         );
                         right += 1;
@@ -174,19 +174,17 @@ impl Scene {
     }
 }
 
-/// The faults that a run meets: at the first, middle and last of its calls of each API.
-fn everywhere(calls: &crate::server::Calls, kind: &str) -> Value {
+/// The faults that a run meets: at the first, middle and last of its calls of each API. One token after the other that is
+/// refused is given up after some tries, so of these there is only one for each API.
+fn everywhere(calls: &Calls, kind: &str) -> Value {
+    let of_tokens = kind.ends_with("_auth_token");
+    let spared = |api: &str| of_tokens && api == "b2_authorize_account";
     let mut faults = Vec::new();
-    for (api, count) in &calls.calls {
-        let spared = match kind {
-            "corrupted" => true,
-            "expired_auth_token" | "bad_auth_token" => api == "b2_authorize_account",
-            _ => false,
-        };
-        if !spared {
-            for nth in BTreeSet::from([1, count.div_ceil(2), *count]) {
-                faults.push(json!({ "api": api, "nth": nth, "kind": kind, "ms": 50 }));
-            }
+    for (api, count) in calls.calls.iter().filter(|(api, _)| !spared(api)) {
+        let middle = count.div_ceil(2);
+        let positions = if of_tokens { [middle; 3] } else { [1, middle, *count] };
+        for nth in BTreeSet::from(positions) {
+            faults.push(json!({ "api": api, "nth": nth, "kind": kind, "ms": 50 }));
         }
     }
     faults.into()
