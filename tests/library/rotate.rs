@@ -20,6 +20,7 @@ use sidekey::ops::events::{Event, Observer, Silent};
 use sidekey::ops::recipients::{Share, recipients};
 use sidekey::ops::rotate::{Journal, Ledger, Prove, RotateOptions, RotateSummary, rotate};
 use sidekey::random::OsRandom;
+use sidekey::recipe::{KeyFile, KeyFileForm, PasswordBlock, detect_key_file};
 use sidekey::rewrap::Rotation;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
@@ -812,4 +813,38 @@ fn a_store_that_refuses_to_go_on_is_not_asked_for_the_rest() {
     let again = vault.run(how);
     assert_eq!((again.resumed, again.rewrapped, again.failed), (10, 30, 0), "{again:?}");
     vault.check("again");
+}
+
+#[test]
+fn a_key_file_of_the_recipe_moves_in_place_and_its_older_versions_stay() {
+    let vault = Vault::new(VERSIONS);
+    let file = |key: &str, password: &str| {
+        let block = PasswordBlock::from_bytes(password.as_bytes().to_vec());
+        KeyFile::wrap(&block, &vault.place.public(key), KeyFileForm::Base64OneLine).unwrap().encode()
+    };
+    vault.write("one.key.enc", file("old", "the password of one\n"));
+    vault.write("two.key.enc", file("old", "the password of an older upload\n"));
+    vault.write("two.key.enc", file("old", "the password of two\n"));
+    vault.write("other.key.enc", file("escrow", "the password of somebody else\n"));
+    let listener = Listener::default();
+    let summary = vault.try_run(USUAL, &listener).unwrap();
+    let said = listener.said();
+    assert_eq!(
+        (summary.rewrapped, summary.residue, summary.not_ours, summary.opened),
+        (1, 1, 1, 0),
+        "{said:?}"
+    );
+    assert!(said.iter().all(|(_, of, _)| of.contains("two")), "{said:?}");
+    let opened = |key: &PrivateKey| -> Vec<(String, String)> {
+        let open = |(name, bytes): (String, Bytes)| {
+            let blocks = detect_key_file(&bytes)?.open([key]).ok()?;
+            let text = blocks.iter().find(|block| block.is_text())?;
+            Some((name, String::from_utf8(text.expose().to_vec()).unwrap()))
+        };
+        vault.stored().into_iter().filter_map(open).collect()
+    };
+    let of = |name: &str, password: &str| (format!("some/prefix/{name}.key.enc"), format!("{password}\n"));
+    assert_eq!(opened(&vault.new), [of("one", "the password of one"), of("two", "the password of two")]);
+    // The current one was replaced and deleted; the older upload's is all that is left of it.
+    assert_eq!(opened(&vault.old), [of("two", "the password of an older upload")]);
 }
