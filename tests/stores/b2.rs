@@ -205,8 +205,11 @@ fn a_token_that_is_over_is_had_again_once_for_all() {
         world.expire_tokens();
         put(&*store, "b", "y").await;
         assert_eq!(read(&*store, "b").await.unwrap(), "y");
+        world.expire_tokens();
+        let nothing = GetOptions { range: Some(0..0), ..GetOptions::default() };
+        assert_eq!(store.get("b", &nothing).await.unwrap().object.size, 1, "where the refusal has no code");
     });
-    assert_eq!(world.calls().of("b2_authorize_account"), 3);
+    assert_eq!(world.calls().of("b2_authorize_account"), 4);
 }
 
 #[test]
@@ -264,6 +267,9 @@ fn an_upload_only_key_is_enough_to_put() {
 
         let error = store.get("a", &GetOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission);
+        assert!(error.line().contains("lacks readFiles"), "{error:?}");
+        let nothing = GetOptions { range: Some(0..0), ..GetOptions::default() };
+        let error = store.get("a", &nothing).await.unwrap_err();
         assert!(error.line().contains("lacks readFiles"), "{error:?}");
         let error = store.require("", &[Right::List, Right::Read, Right::Delete]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission);

@@ -48,9 +48,9 @@ impl Refusal {
         }
     }
 
-    /// Whether the token that was sent is not valid any more: another one may be.
+    /// Whether the token that was sent is not valid any more: another one may be. The answer to `HEAD` brings no code.
     pub(super) fn is_stale_token(&self) -> bool {
-        self.status == 401 && matches!(&*self.code, "expired_auth_token" | "bad_auth_token")
+        self.status == 401 && matches!(&*self.code, "expired_auth_token" | "bad_auth_token" | "")
     }
 
     /// Whether there is no such file, or none any more.

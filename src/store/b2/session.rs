@@ -26,7 +26,7 @@ const REALM: &str = "https://api.backblazeb2.com";
 /// The version of the API.
 const VERSION: &str = "b2api/v4";
 /// How often one call is given another token.
-const TOKENS: usize = 3;
+const TOKENS: usize = 2;
 
 /// An application key at work on a bucket.
 pub(super) struct Session {
@@ -170,12 +170,15 @@ impl Session {
             let account = self.account().await?;
             let asked = self.http.ask(api, request(&account)?).await;
             match asked {
-                Err(failure) if failure.refusal().is_some_and(|no| no.is_stale_token()) => {
-                    self.forget(&account).await;
-                    tokens += 1;
-                    if tokens == TOKENS {
+                Err(failure)
+                    if tokens < TOKENS && failure.refusal().is_some_and(|no| no.is_stale_token()) =>
+                {
+                    let failure = self.name_what_lacks(&account, failure);
+                    if failure.refusal().is_some_and(|no| no.lacking.is_some()) {
                         return Err(failure);
                     }
+                    self.forget(&account).await;
+                    tokens += 1;
                 }
                 other => return other.map_err(|failure| self.name_what_lacks(&account, failure)),
             }
@@ -186,7 +189,7 @@ impl Session {
     pub(super) fn name_what_lacks(&self, account: &Account, mut failure: Failure) -> Failure {
         if let Failure::Refused(refusal) = &mut failure
             && refusal.status == 401
-            && refusal.code == "unauthorized"
+            && matches!(&*refusal.code, "unauthorized" | "")
             && !refusal.api.capability.is_empty()
             && !account.may(refusal.api.capability)
         {
