@@ -77,6 +77,7 @@ fn s3(bucket: &str, remote: Option<&'static Remote>) -> Result<Arc<dyn Store>> {
         path_style: setting(&PATH_STYLE, remote),
         ca_file: setting(&CA_FILE, remote),
         connections: setting(&CONNECTIONS, remote).unwrap_or(DEFAULT_CONNECTIONS),
+        ..s3::Settings::default()
     })
 }
 
