@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/s3_server.rs"]
+mod s3_server;
 
 mod damage;
 mod files;
@@ -15,6 +17,7 @@ mod put;
 mod remote;
 mod rewrap;
 mod rm;
+mod s3;
 mod secrets;
 mod stop;
 mod verify;
