@@ -200,7 +200,7 @@ impl S3Store {
         asked: &Asked,
         customer_key: Option<&CustomerKey>,
     ) -> Result<Head, Fault> {
-        let client = self.client().await.map_err(Fault::of)?;
+        let client = self.client().await.map_err(|error| Fault::of(&error))?;
         let request = client
             .head_object()
             .bucket(self.bucket_name())
