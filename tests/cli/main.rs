@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/s3_server.rs"]
+mod s3_server;
 
 #[path = "../common/b2_server.rs"]
 mod server;
@@ -20,6 +22,7 @@ mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod s3;
 mod secrets;
 mod services;
 mod stop;

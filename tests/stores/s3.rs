@@ -1,4 +1,5 @@
 //! The store of S3, on LocalStack's: what is special about it. What a service does wrong is in `s3_faults.rs`.
+#![expect(clippy::disallowed_methods, reason = "object locks end by the clock")]
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -131,7 +131,7 @@ fn a_write_without_an_answer_is_unsure_and_a_read_is_tried_again() {
 
 #[test]
 fn a_write_that_never_left_is_transient() {
-    let address = Stub::new(|request| plain(request)).address.clone();
+    let address = Stub::new(plain).address.clone();
     let store = s3::open(s3_server::settings(&address, "bucket")).unwrap();
     assert_kind(block_on(put(&*store)), ErrorKind::Transient);
 }

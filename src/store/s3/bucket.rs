@@ -49,7 +49,7 @@ impl S3Store {
     }
 
     async fn encryption_rule(&self) -> Result<Option<ServerSideEncryptionRule>, Fault> {
-        let client = self.client().await.map_err(Fault::of)?;
+        let client = self.client().await.map_err(|error| Fault::of(&error))?;
         match answer(WAIT, client.get_bucket_encryption().bucket(self.bucket_name()).send()).await {
             Ok(answer) => {
                 let configuration = answer.server_side_encryption_configuration;
@@ -72,15 +72,15 @@ impl S3Store {
         };
         let default =
             ServerSideEncryptionByDefault::builder().sse_algorithm(algorithm).set_kms_master_key_id(key);
-        let default = default.build().map_err(|error| Fault::of(Error::input(error.to_string())))?;
+        let default = default.build().map_err(|error| Fault::of(&Error::input(error.to_string())))?;
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(default)
             .set_bucket_key_enabled(rule.as_ref().and_then(ServerSideEncryptionRule::bucket_key_enabled))
             .set_blocked_encryption_types(rule.and_then(|rule| rule.blocked_encryption_types))
             .build();
         let configuration = ServerSideEncryptionConfiguration::builder().rules(rule).build();
-        let configuration = configuration.map_err(|error| Fault::of(Error::input(error.to_string())))?;
-        let client = self.client().await.map_err(Fault::of)?;
+        let configuration = configuration.map_err(|error| Fault::of(&Error::input(error.to_string())))?;
+        let client = self.client().await.map_err(|error| Fault::of(&error))?;
         let request = client
             .put_bucket_encryption()
             .bucket(self.bucket_name())
@@ -91,7 +91,7 @@ impl S3Store {
     }
 
     async fn clear_encryption(&self) -> Result<(), Fault> {
-        let client = self.client().await.map_err(Fault::of)?;
+        let client = self.client().await.map_err(|error| Fault::of(&error))?;
         answer(WAIT, client.delete_bucket_encryption().bucket(self.bucket_name()).send()).await.map(|_| ())
     }
 }

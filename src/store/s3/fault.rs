@@ -97,7 +97,7 @@ impl Fault {
     }
 
     /// What went wrong before a request was made.
-    pub(super) fn of(error: Error) -> Self {
+    pub(super) fn of(error: &Error) -> Self {
         Self { way: Way::NotSent, ..Self::lost(error.line()) }
     }
 

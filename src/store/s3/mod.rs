@@ -14,6 +14,7 @@ mod probe;
 mod sse;
 mod upload;
 mod versions;
+mod why;
 
 use std::fmt;
 use std::net::IpAddr;

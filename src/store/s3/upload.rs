@@ -192,7 +192,7 @@ impl S3Upload {
     }
 
     async fn send_complete(&self, parts: Vec<CompletedPart>, condition: Condition) -> Result<Written, Fault> {
-        let client = self.store.client().await.map_err(Fault::of)?;
+        let client = self.store.client().await.map_err(|error| Fault::of(&error))?;
         let request = client
             .complete_multipart_upload()
             .bucket(self.store.bucket_name())
