@@ -241,12 +241,13 @@ fn is_location(typed: &Path) -> bool {
 /// The journal saves work and nothing else: a run without one is as good.
 fn open_journal(place: &Place, rotation: &Rotation, compare: bool, report: &Report) -> Option<Journal> {
     let folder = config::state_folder()?;
-    let opened = Journal::open(&folder, place.target.location.store(), rotation, compare);
-    opened
-        .map_err(|error| {
-            report.warning(&error.hint("without a journal a second run looks at everything again"))
-        })
-        .ok()
+    match Journal::open(&folder, place.target.location.store(), rotation, compare) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            report.warning(&error.hint("without a journal a second run looks at everything again"));
+            None
+        }
+    }
 }
 
 impl Totals {

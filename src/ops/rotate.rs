@@ -237,7 +237,7 @@ impl Rotating<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => {
                 self.known.settle(state);
-                self.write_down(Line::failed(stored, &ids, &error));
+                self.write_down(&Line::failed(stored, &ids, &error));
                 // Asked again for every other envelope, it would say the same.
                 let stops = error.kind() == ErrorKind::Refused && !self.refused.swap(true, Ordering::Relaxed);
                 return self.failed(&match stops {
@@ -314,7 +314,7 @@ impl Rotating<'_> {
         self.known.settle(state);
         self.tally.add(|tally| tally.residue += 1);
         let message = format!("{why}, but its name is none that sidekey gives: it was left alone");
-        self.write_down(Line::foreign(stored, &object.version, &message));
+        self.write_down(&Line::foreign(stored, &object.version, &message));
         let shown = self.location.show(stored);
         self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
     }
@@ -405,7 +405,7 @@ impl Rotating<'_> {
 
     fn count(&self, done: &Rewrapped) {
         self.tally.add(|tally| tally.count(done, self.options.dry_run));
-        self.write_down(Line::of(done, self.options.dry_run));
+        self.write_down(&Line::of(done, self.options.dry_run));
     }
 
     fn show(&self, done: &Rewrapped) {
@@ -423,9 +423,9 @@ impl Rotating<'_> {
         });
     }
 
-    fn write_down(&self, line: Line<'_>) {
+    fn write_down(&self, line: &Line<'_>) {
         if let Some(ledger) = self.options.ledger {
-            ledger.write(&line);
+            ledger.write(line);
         }
     }
 

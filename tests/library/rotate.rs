@@ -204,8 +204,8 @@ impl Vault {
             let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
             let file_key =
                 unwrap(&header, &envelopes, &key).unwrap_or_else(|error| panic!("{name}: {error:?}"));
-            let (mut source, mut plain) = (&bytes[64..], Vec::new());
-            Opener::new(header, &file_key).unwrap().copy(&mut source, &mut plain, None, 1).unwrap();
+            let (source, mut plain) = (&bytes[64..], Vec::new());
+            Opener::new(header, &file_key).unwrap().copy(source, &mut plain, None, 1).unwrap();
             (name.trim_start_matches("some/prefix/").to_owned(), String::from_utf8(plain).unwrap())
         };
         self.stored().into_iter().filter(|(key, _)| is_container(key)).map(open).collect()

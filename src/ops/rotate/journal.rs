@@ -67,11 +67,6 @@ impl Journal {
         Ok(Self { path, proven, unproven, state: Mutex::new(Appending { file, unsynced: 0, error: None }) })
     }
 
-    /// How many lines stood in it.
-    pub fn known(&self) -> usize {
-        self.proven.len() + self.unproven.len()
-    }
-
     pub(super) fn has(&self, state: &State) -> bool {
         self.has_proven(state) || self.unproven.binary_search(state).is_ok()
     }
