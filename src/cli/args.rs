@@ -79,7 +79,7 @@ pub(super) struct Line {
 
 /// What is to be done.
 pub(super) enum Wanted {
-    Run(Command),
+    Run(Box<Command>),
     /// Explain the configuration.
     Explain,
 }
@@ -98,7 +98,7 @@ pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
             let Global { json, quiet, verbose, config, explain_config, .. } = global;
             let wanted = match command {
                 _ if explain_config => Wanted::Explain,
-                Some(command) => Wanted::Run(command),
+                Some(command) => Wanted::Run(Box::new(command)),
                 None => {
                     return Err(
                         Error::usage("a command is missing").hint("sidekey --help shows what there is")

@@ -109,7 +109,8 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     // The one command that makes the file.
-    let may_be_missing = matches!(line.wanted, Wanted::Run(Command::Remote(_)));
+    let may_be_missing =
+        matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
     services::tell_to(report.details());
     match line.wanted {

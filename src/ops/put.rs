@@ -413,6 +413,7 @@ impl<'a> Putting<'a> {
     }
 
     /// A source that is encrypted part by part, by a thread of its own, while parts before are stored.
+    #[allow(clippy::too_many_arguments, reason = "two call sites; a struct would only rename them")]
     async fn parts<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
