@@ -137,7 +137,8 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
 }
 
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 9] = ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "bucket"];
+const ON_LOCATIONS: [&str; 11] =
+    ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "bucket", "rewrap", "recipients"];
 
 /// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
 /// the configuration, not by the commands.

@@ -135,7 +135,7 @@ pub(crate) static CONNECTIONS: Setting = Setting {
     default: "32",
     of_stores: Some(Help {
         value: "N",
-        text: "how many requests are under way with a service at the most; by default 16",
+        text: "how many requests are under way with a service at the most; by default 32",
     }),
     is_file: false,
     check: |text| {
