@@ -1,7 +1,7 @@
 //! Stores: opaque bytes under names, in a folder of this machine, in memory, and with a service.
 //!
 //! A [`Store`] knows nothing of containers, envelopes or keys. What it can do is asked ([`Store::capabilities`]), not
-//! guessed. Its errors say what the caller does next ([`ErrorKind`](crate::ErrorKind)): `NotFound`, `Conflict` (a
+//! guessed. Its errors say what the caller does next ([`ErrorKind`]): `NotFound`, `Conflict` (a
 //! condition did not hold, nothing was changed), `Permission`, `Transient` (nothing was changed, the same again may
 //! work), `Unsure` (no answer: it may have been done, or may still be), `Integrity` (what arrived is not what was sent)
 //! and `Refused` (never, however often).
