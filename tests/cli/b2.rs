@@ -272,6 +272,8 @@ fn leave_unfinished(place: &Place, world: &World) {
     assert_eq!(shape(world).iter().filter(|each| each.1 == "start").count(), 1);
 }
 
+const CLEAN: Scene = Scene { line: "clean --yes --age 0s @", before: &[] };
+
 #[test]
 fn the_error_names_the_capability_that_is_missing() {
     for (scene, needed) in [
@@ -281,7 +283,7 @@ fn the_error_names_the_capability_that_is_missing() {
         (&SCENES[3], &["listFiles", "readFiles"]),
         (&SCENES[4], &["listFiles", "writeFiles"]),
         (&Scene { line: "rm -r --versions @", before: &[PUT] }, &["listFiles", "deleteFiles"]),
-        (&Scene { line: "clean --yes --age 0s @", before: &[] }, &["listFiles", "writeFiles"]),
+        (&CLEAN, &["listFiles", "readFiles", "writeFiles", "deleteFiles"]),
     ] {
         let (place, world) = scene.set();
         if scene.name() == "clean" {
@@ -296,7 +298,9 @@ fn the_error_names_the_capability_that_is_missing() {
             assert!(done.stderr.contains(missing), "{} without {missing}: {done:?}", scene.line);
             assert_eq!(shape(&world), before, "{} without {missing}", scene.line);
         }
-        let done = run_as(&place, &world, scene.line, &world.new_key(needed, "backup/"));
+        // The service's time is asked at the root of the bucket, by an object of sidekey's own.
+        let prefix = if scene.name() == "clean" { "" } else { "backup/" };
+        let done = run_as(&place, &world, scene.line, &world.new_key(needed, prefix));
         assert_eq!(done.code, Some(0), "{} with {needed:?} alone: {done:?}", scene.line);
     }
     // What a long list cannot read it says in the line of the file.

@@ -186,7 +186,7 @@ fn every_value_says_where_it_came_from() {
              profile = as the aws tool finds it (default)\n\
              path-style = true where an endpoint is named (default)\n\
              ca-file = none (default)\n\
-             connections = 16 (default)\n\
+             connections = 32 (default)\n\
              sse = none: as the bucket says (default)\n\
              sse-c-key-file = none: each file has a key of its own (default)\n\
              remote.home.location = {} (file: line 1)\n\
