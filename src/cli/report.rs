@@ -30,6 +30,8 @@ pub(crate) struct Settings {
 #[derive(Clone)]
 pub(crate) struct Details {
     wanted: bool,
+    json: bool,
+    stalled: Arc<AtomicBool>,
     bar: ProgressBar,
 }
 
@@ -38,6 +40,14 @@ impl Details {
     pub(crate) fn tell(&self, text: impl Display) {
         if self.wanted {
             print_stderr(&self.bar, &format!("sidekey: {text}"));
+        }
+    }
+
+    /// For everybody, and once a run: nobody is to look at a screen where nothing happens.
+    pub(crate) fn stalled(&self, text: impl Display) {
+        if !self.wanted && !self.json && !self.stalled.swap(true, Ordering::Relaxed) {
+            print_stderr(&self.bar, &format!("sidekey: warning: {text}"));
+            print_stderr(&self.bar, "sidekey: hint: -v shows every try; Ctrl-C ends it");
         }
     }
 }
@@ -150,7 +160,8 @@ impl Report {
 
     /// The same for those who keep it.
     pub(crate) fn details(&self) -> Details {
-        Details { wanted: self.settings.verbose && !self.settings.json, bar: self.bar.clone() }
+        let Settings { json, verbose, .. } = self.settings;
+        Details { wanted: verbose && !json, json, stalled: Arc::default(), bar: self.bar.clone() }
     }
 
     /// Something to look at that is no failure.

@@ -19,6 +19,9 @@ use super::sse;
 /// How many requests are under way unless the user says otherwise: small files wait for the service most of the time.
 const DEFAULT_CONNECTIONS: usize = 32;
 
+/// After so many tries of one call, some seconds, everybody is told that it waits.
+const STALLED: u32 = 5;
+
 static DETAILS: OnceLock<Details> = OnceLock::new();
 
 /// From now on whoever asked for more is told what is tried again.
@@ -108,6 +111,10 @@ fn tell(again: &Again<'_>) {
     let Some(details) = DETAILS.get() else { return };
     let Again { what, subject, error, tries, wait } = again;
     let seconds = wait.as_secs_f64();
+    if *tries == STALLED {
+        let minutes = Policy::default().total.as_secs() / 60;
+        details.stalled(format_args!("{}; it is tried again for up to {minutes} minutes", error.line()));
+    }
     details.tell(format_args!(
         "{subject}: {what} is tried again in {seconds:.1} s, after try {tries}: {}",
         error.line()

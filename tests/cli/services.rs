@@ -1,6 +1,9 @@
 //! What is said of services: on the command line, in the environment, in the configuration.
 
-use crate::common::{Place, failed};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::common::{Killed, Place, SIDEKEY, alone, failed};
 
 const FILE: &str = ".config/sidekey/config.toml";
 
@@ -120,4 +123,23 @@ fn a_folder_of_this_machine_has_no_service_that_could_encrypt() {
             )
         )
     );
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_is_named_while_it_is_tried_again() {
+    let place = Place::new();
+    let mut command = Command::new(SIDEKEY);
+    alone(command.args(["ls", "b2://bucket/"]), place.root());
+    // Nothing listens on the port of discard.
+    command.envs([
+        ("B2_ENDPOINT", "http://127.0.0.1:9"),
+        ("B2_APPLICATION_KEY_ID", "a"),
+        ("B2_APPLICATION_KEY", "b"),
+    ]);
+    let mut waiting = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(waiting.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.next().unwrap();
+    assert!(said.starts_with("sidekey: warning: b2://bucket: cannot reach the service"), "{said}");
+    assert!(said.ends_with("it is tried again for up to 15 minutes"), "{said}");
+    assert_eq!(lines.next().unwrap(), "sidekey: hint: -v shows every try; Ctrl-C ends it");
 }
