@@ -92,6 +92,7 @@ impl Getting<'_> {
             && let Some(why) = existing::same(target, &end, metadata.as_ref())?
         {
             self.skip(&target.display().to_string(), why);
+            self.observer.event(Event::Spared(len));
             return Ok(false);
         }
         self.tree.make_parents(target)?;
