@@ -244,7 +244,7 @@ impl<'a> Getting<'a> {
                 Box::new(std::iter::once(Ok(item)))
             }
             Place::Folder { target, name } => {
-                let mut scope = Scope::below(&target.path);
+                let mut scope = Scope::below(&target.location, &target.path);
                 scope.versions = self.options.which != Which::Current;
                 let mut listed = list(&target.location, &scope);
                 let entries = std::iter::from_fn(move || self.handle.block_on(listed.next()));
@@ -267,7 +267,7 @@ impl<'a> Getting<'a> {
         let Some(object) = self.options.which.of(&pair).cloned() else {
             if pair.containers.is_empty() && !pair.incomplete {
                 self.skip(
-                    &location.show(&pair.name.container()),
+                    &location.show(&location.stored(&pair.name)),
                     "has an envelope, but there is no container",
                 );
             }
@@ -317,5 +317,5 @@ impl<'a> Getting<'a> {
 }
 
 fn object_name(location: &Location, object: &Object) -> String {
-    location.store().show(&object.key)
+    location.show_key(&object.key)
 }
