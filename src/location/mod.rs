@@ -7,12 +7,13 @@ pub mod customer;
 pub mod drive;
 pub mod listing;
 pub mod read;
+pub mod recipe;
 
 use std::sync::Arc;
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
-use crate::name::ObjectName;
+use crate::name::{ObjectName, RecipeSuffix};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// Empty, or with a `/` at its end.
     prefix: String,
+    /// How a script called what it put there, where it is not as the recipe does.
+    recipe_suffix: Option<Arc<RecipeSuffix>>,
 }
 
 impl Location {
@@ -38,7 +41,7 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix })
+        Ok(Self { store, prefix, recipe_suffix: None })
     }
 
     /// The same with private keys, which open containers that the service keeps under a key of their own (SSE-C).
@@ -50,7 +53,18 @@ impl Location {
             [] => Arc::clone(&self.store),
             _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
         };
-        Ok(Self { store, prefix: self.prefix.clone() })
+        Ok(Self { store, ..self.clone() })
+    }
+
+    /// The same where a script gave the pairs of the OpenSSL recipe other names.
+    #[must_use]
+    pub fn with_recipe_suffix(self, suffix: Option<RecipeSuffix>) -> Self {
+        Self { recipe_suffix: suffix.map(Arc::new), ..self }
+    }
+
+    /// How a script called the pairs of the OpenSSL recipe, where it is not as the recipe does.
+    pub(crate) fn recipe_suffix(&self) -> Option<&RecipeSuffix> {
+        self.recipe_suffix.as_deref()
     }
 
     /// The store that it is in.
@@ -76,6 +90,15 @@ impl Location {
     /// The key of the container of `name`.
     pub fn container_key(&self, name: &ObjectName) -> String {
         self.key(&name.container())
+    }
+
+    /// The keys that the container of `name` may have: its own, and that which a script would have given it.
+    pub(crate) fn container_keys(&self, name: &ObjectName) -> impl Iterator<Item = String> {
+        let usual = self.container_key(name);
+        let bare = usual.strip_suffix(".enc").unwrap_or(&usual);
+        let other = self.recipe_suffix().map(|suffix| suffix.container(bare));
+        let other = other.filter(|other| *other != usual);
+        [usual].into_iter().chain(other)
     }
 
     /// The stored name of a key: the key without the prefix; nothing for a key of somewhere else, and for what is
