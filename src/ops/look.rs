@@ -4,13 +4,13 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::format::{Envelope, HEADER_LEN, Header, envelope, header, section};
+use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::read;
 use crate::name::{ObjectName, containers_of};
-use crate::recipe::{self, KeyFile};
+use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
@@ -19,8 +19,8 @@ use crate::{DataId, Error, ErrorKind, KeyId, Result};
 pub(crate) enum Front {
     /// One of ours.
     Ours(Header),
-    /// A file of the OpenSSL recipe.
-    Recipe,
+    /// A file of the OpenSSL recipe, written down so.
+    Recipe(ContainerEncoding),
     /// The service keeps it under a key that is not at hand (SSE-C). The data id is what is said beside it.
     Locked(Option<DataId>),
 }
@@ -43,14 +43,14 @@ pub(crate) enum Text {
 /// what reading fails with.
 pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front> {
     let about = |error: Error| error.about(location.show_key(&object.key));
-    let bytes = match start(location, object, HEADER_LEN as u64).await {
+    let bytes = match start(location, object, DETECT_LEN as u64).await {
         Err(error) if error.kind() == ErrorKind::Auth => {
             return Ok(Front::Locked(hint_of(location, object).await));
         }
         read => read?,
     };
-    if recipe::detect_container(&bytes).is_some() {
-        return Ok(Front::Recipe);
+    if let Some(encoding) = recipe::detect_container(&bytes) {
+        return Ok(Front::Recipe(encoding));
     }
     let header = crate::open::read_header(&mut &bytes[..]).map_err(about)?;
     section::plain_len(object.size, &header).map_err(about)?;
