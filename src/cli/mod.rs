@@ -25,6 +25,7 @@ mod completions;
 mod decrypt;
 mod encrypt;
 mod get;
+mod incident;
 mod inspect;
 mod keygen;
 mod ls;
@@ -33,7 +34,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod rewrap;
 mod rm;
 mod verify;
@@ -77,6 +80,9 @@ commands! {
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
