@@ -93,7 +93,8 @@ const AGAIN: &str = "run the same again: it goes on where it was stopped";
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
-        let places: Vec<Place> = self.locations.iter().map(|typed| Place::open(typed)).collect::<Result<_>>()?;
+        let places: Vec<Place> =
+            self.locations.iter().map(|typed| Place::open(typed)).collect::<Result<_>>()?;
         let new = load_recipients(&self.to)?;
         let old = load_identities(&self.identity, &self.passphrase, report)?;
         let subject = Subject::Keys(old.iter().map(|key| key.share()).collect::<Result<_>>()?);
@@ -218,12 +219,16 @@ fn told(estimate: &Estimate) -> String {
         seconds.div_ceil(60).max(1)
     );
     if let (Some(dollars), Some(prices_of)) = (dollars, prices_of) {
-        text.push_str(&format!("; calls for about ${dollars:.2} by the prices of {prices_of}, traffic not counted"));
+        text.push_str(&format!(
+            "; calls for about ${dollars:.2} by the prices of {prices_of}, traffic not counted"
+        ));
     }
     text
 }
 
 fn service_of(place: &Place) -> Option<Service> {
     let shown = place.target.location.show("");
-    [Service::B2, Service::S3].into_iter().find(|service| shown.starts_with(&format!("{}://", service.scheme())))
+    [Service::B2, Service::S3]
+        .into_iter()
+        .find(|service| shown.starts_with(&format!("{}://", service.scheme())))
 }

@@ -228,7 +228,12 @@ pub(super) struct Locations<'a> {
 ///
 /// # Errors
 /// Those of [`rotate`].
-pub(super) fn rotate_location(place: &Place, typed: &str, how: &Locations<'_>, report: &Report) -> Result<()> {
+pub(super) fn rotate_location(
+    place: &Place,
+    typed: &str,
+    how: &Locations<'_>,
+    report: &Report,
+) -> Result<()> {
     let journal = match how.resume {
         true => open_journal(place, how.rotation, &how.range, how.compare, report),
         false => None,

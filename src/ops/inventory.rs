@@ -181,7 +181,9 @@ impl Calls {
     /// one for each write on these cores, whichever is longer. A guess to decide by.
     pub fn duration(&self, at_once: usize, cores: usize, service: bool) -> Duration {
         let network = match service {
-            true => CALL.mul_f64((self.writes + self.reads + self.deletes + self.lists) as f64 / at_once.max(1) as f64),
+            true => CALL.mul_f64(
+                (self.writes + self.reads + self.deletes + self.lists) as f64 / at_once.max(1) as f64,
+            ),
             false => Duration::ZERO,
         };
         network.max(RSA.mul_f64(self.writes as f64 / cores.max(1) as f64))
@@ -202,7 +204,10 @@ mod tests {
             ..Inventory::default()
         };
         let calls = Calls::of_rewrap(&found, true);
-        assert_eq!((calls.writes, calls.reads, calls.deletes, calls.lists), (1_000_000, 4_000_000, 1_000_000, 6_000));
+        assert_eq!(
+            (calls.writes, calls.reads, calls.deletes, calls.lists),
+            (1_000_000, 4_000_000, 1_000_000, 6_000)
+        );
         let dollars = |service| calls.dollars(&Prices::of(service));
         assert!((dollars(Service::B2) - 1.624).abs() < 1e-9, "{}", dollars(Service::B2));
         assert!((dollars(Service::S3) - 6.63).abs() < 1e-9, "{}", dollars(Service::S3));

@@ -22,10 +22,7 @@ struct Service {
 
 impl Service {
     fn b2(world: &World) -> Self {
-        Self {
-            location: format!("b2://{}/backup/", world.bucket),
-            environment: world.environment().into(),
-        }
+        Self { location: format!("b2://{}/backup/", world.bucket), environment: world.environment().into() }
     }
 
     fn s3(bucket: &str) -> Self {
@@ -199,7 +196,10 @@ fn each_envelope_takes_the_calls_that_the_docs_say() {
     service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
     world.reset_calls();
     let run = service.run(&place, &format!("{REWRAP} --jobs 2")).good();
-    assert_eq!((count(&run, "rewrapped"), count(&run, "checked"), count(&run, "tried")), (FILES, FILES, FILES));
+    assert_eq!(
+        (count(&run, "rewrapped"), count(&run, "checked"), count(&run, "tried")),
+        (FILES, FILES, FILES)
+    );
     let calls = world.calls();
     println!("{:?}", calls.calls);
     let downloads = calls.of("b2_download_file_by_id") + calls.of("b2_download_file_by_name");
@@ -233,7 +233,11 @@ fn what_other_processes_do_meanwhile_is_safe() {
     let first = run.wait_with_output().unwrap();
     assert!(matches!(first.status.code(), Some(0 | 4)), "{first:?}");
     let last = service.run(&place, &format!("{REWRAP} --prove all")).good();
-    assert_eq!((count(&last, "residue"), count(&last, "opened"), count(&last, "failed")), (0, 0, 0), "{last:?}");
+    assert_eq!(
+        (count(&last, "residue"), count(&last, "opened"), count(&last, "failed")),
+        (0, 0, 0),
+        "{last:?}"
+    );
     service.run(&place, "get -q -i keys/new.pem @ back/").good();
     for number in 0..20 {
         assert_eq!(place.text(format!("back/late {number}")), format!("late {number}"));

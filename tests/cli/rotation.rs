@@ -63,9 +63,16 @@ fn workers_share_a_rotation_and_their_reports_tell_that_it_is_whole() {
     let place = stored();
     let plan = place.sidekey(&format!("report plan-shards 5 {}", place.vault())).good();
     assert_eq!(plan.stdout.lines().count(), 5, "{plan:?}");
-    assert!(plan.stdout.starts_with("--from '' --until '") && plan.stdout.ends_with("--until ''\n"), "{plan:?}");
+    assert!(
+        plan.stdout.starts_with("--from '' --until '") && plan.stdout.ends_with("--until ''\n"),
+        "{plan:?}"
+    );
     let json = place.sidekey(&format!("report plan-shards 5 --json {}", place.vault())).good();
-    let names: u64 = objects(&json.stdout).iter().filter(|row| row["type"] == "shard").filter_map(|row| row["names"].as_u64()).sum();
+    let names: u64 = objects(&json.stdout)
+        .iter()
+        .filter(|row| row["type"] == "shard")
+        .filter_map(|row| row["names"].as_u64())
+        .sum();
     assert_eq!(names, 2 * FILES as u64);
 
     // One worker never came.
@@ -79,9 +86,13 @@ fn workers_share_a_rotation_and_their_reports_tell_that_it_is_whole() {
 
     place.workers(&plan.stdout, None);
     assert_eq!((place.readable("old"), place.readable("new")), (0, FILES));
-    let whole = place.sidekey(&format!("report merge {reports} report-2.jsonl -o all.jsonl --force --json")).good();
+    let whole =
+        place.sidekey(&format!("report merge {reports} report-2.jsonl -o all.jsonl --force --json")).good();
     let merged = last(&whole);
-    assert_eq!((&merged["whole"], &merged["runs"], &merged["superseded"]), (&true.into(), &5.into(), &4.into()));
+    assert_eq!(
+        (&merged["whole"], &merged["runs"], &merged["superseded"]),
+        (&true.into(), &5.into(), &4.into())
+    );
     assert_eq!(merged["gaps"], serde_json::json!([]));
     assert_eq!((place.mode("all.jsonl"), &merged["counts"]["residue"]), (0o600, &0.into()));
     let counts = &merged["counts"];
@@ -111,7 +122,10 @@ fn a_changed_report_is_named_with_its_line() {
     for line in ["report verify r.jsonl", "report merge r.jsonl", "report show r.jsonl"] {
         let run = place.sidekey(line);
         assert_eq!(run.code, Some(3), "{run:?}");
-        assert!(run.stderr.contains("r.jsonl: line 3 does not hold the hash of the line before it"), "{run:?}");
+        assert!(
+            run.stderr.contains("r.jsonl: line 3 does not hold the hash of the line before it"),
+            "{run:?}"
+        );
     }
     // A lost line, a lost end, another head, and no report at all.
     let mut lines: Vec<&str> = text.lines().collect();
@@ -153,7 +167,10 @@ fn a_location_is_reencrypted_for_another_key_and_the_report_says_so() {
     let run = place.sidekey(&line);
     let summary = last(&run);
     // They were stored a moment ago: their old envelopes wait for clean.
-    assert_eq!((run.code, &summary["reencrypted"], &summary["failed"]), (Some(4), &(FILES as u64).into(), &0.into()));
+    assert_eq!(
+        (run.code, &summary["reencrypted"], &summary["failed"]),
+        (Some(4), &(FILES as u64).into(), &0.into())
+    );
     assert_eq!(summary["residue"], FILES as u64);
     assert_eq!((place.readable("old"), place.readable("new")), (0, FILES));
     let modified = |name: &str| place.path(name).metadata().unwrap().modified().unwrap();
@@ -161,7 +178,8 @@ fn a_location_is_reencrypted_for_another_key_and_the_report_says_so() {
     let again = place.sidekey(&line).good();
     assert_eq!((&last(&again)["resumed"], &last(&again)["reencrypted"]), (&(FILES as u64).into(), &0.into()));
     place.sidekey("report verify r.jsonl").good();
-    let wrong = place.sidekey("reencrypt --json --no-resume vault/ -i keys/old.pem --to keys/new.pub.pem").good();
+    let wrong =
+        place.sidekey("reencrypt --json --no-resume vault/ -i keys/old.pem --to keys/new.pub.pem").good();
     assert_eq!(last(&wrong)["not_ours"], FILES as u64);
 }
 
@@ -171,14 +189,27 @@ fn an_incident_is_planned_asked_for_done_and_audited() {
     let before = place.fingerprint("vault");
     let plan = place.sidekey(&format!("incident --json {KEYS} vault/ --dry-run")).good();
     let row = last(&plan);
-    assert_eq!((&row["type"], &row["envelopes"], &row["containers"]), (&"plan".into(), &(FILES as u64).into(), &(FILES as u64).into()));
-    assert_eq!((&row["rewrap"]["writes"], &row["rewrap"]["dollars"]), (&(FILES as u64).into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&row["type"], &row["envelopes"], &row["containers"]),
+        (&"plan".into(), &(FILES as u64).into(), &(FILES as u64).into())
+    );
+    assert_eq!(
+        (&row["rewrap"]["writes"], &row["rewrap"]["dollars"]),
+        (&(FILES as u64).into(), &serde_json::Value::Null)
+    );
     assert_eq!(place.fingerprint("vault"), before);
 
     let run = place.sidekey(&format!("incident {KEYS} vault/ --yes --report r.jsonl")).good();
     assert!(run.stderr.contains(&format!("rewrapped {FILES} envelopes")), "{run:?}");
-    assert!(run.stderr.contains(&format!("tried on {FILES} versions of envelopes, 0 of them old: 0 are still opened")), "{run:?}");
-    assert!(run.stderr.contains("what cannot be undone:") && run.stderr.contains("sidekey reencrypt"), "{run:?}");
+    assert!(
+        run.stderr
+            .contains(&format!("tried on {FILES} versions of envelopes, 0 of them old: 0 are still opened")),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr.contains("what cannot be undone:") && run.stderr.contains("sidekey reencrypt"),
+        "{run:?}"
+    );
     assert_eq!((place.readable("old"), place.readable("new")), (0, FILES));
     let again = place.sidekey(&format!("incident {KEYS} vault/ --yes")).good();
     assert!(again.stderr.contains("rewrapped 0 envelopes"), "{again:?}");

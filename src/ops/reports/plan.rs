@@ -65,7 +65,7 @@ pub fn plan_shards(target: &Target, options: &PlanOptions) -> Result<Plan> {
         return Err(Error::usage("no shard is no plan").hint("ask for one or more"));
     }
     let prefix = target.stored_prefix();
-    let mut lister = Lister { location: &target.location, prefix, pages: 0 };
+    let mut lister = Lister { location: &target.location, prefix, pages: 0, alphabet: Alphabet::default() };
     runtime::start()?.block_on(async {
         let key = lister.location.key(&lister.prefix);
         lister.location.store().require(&key, &[Right::List]).await?;
@@ -99,15 +99,41 @@ struct Lister<'a> {
     /// The folder that the names are below.
     prefix: String,
     pages: u64,
+    alphabet: Alphabet,
 }
 
 /// Names from one that is there up to the next interval's.
 struct Interval {
     first: String,
-    /// How many, as far as is known.
-    names: f64,
+    /// How many were seen, and the last of these where there are more.
+    seen: usize,
+    last: Option<String>,
+    /// Whether nothing can be between.
+    whole: bool,
+}
+
+impl Interval {
+    fn new(first: String, page: &[String], until: &str) -> Self {
+        let here = page.iter().filter(|name| &***name < until).count();
+        let more = here == page.len() && here >= PAGE;
+        let last = page.last().filter(|_| more).cloned();
+        Self { first, seen: here + 1, last, whole: false }
+    }
+
+    /// How many names there seem to be, as dense as what was seen.
+    fn names(&self, until: &str, alphabet: &Alphabet) -> f64 {
+        let seen = self.seen as f64;
+        let Some(last) = self.last.as_deref() else { return seen };
+        let scale = Scale::of(alphabet, &self.first, until);
+        let (start, width) = (scale.place(&self.first), scale.place(until) - scale.place(&self.first));
+        let share = (scale.place(last) - start) / width;
+        if share.is_finite() && share > 0.0 { seen / share.max(1e-9) } else { seen }
+    }
+
     /// Whether looking once more would tell no more.
-    known: bool,
+    fn is_known(&self, until: &str) -> bool {
+        self.whole || self.last.as_deref().is_none_or(|last| last >= until)
+    }
 }
 
 impl Lister<'_> {
@@ -117,7 +143,7 @@ impl Lister<'_> {
         let after = after.map(|after| format!("{prefix}{after}"));
         let options = ListOptions { prefix, after, ..ListOptions::default() };
         let mut listed = self.location.store().list(options);
-        let mut names = vec![];
+        let mut names: Vec<String> = vec![];
         while names.len() < most
             && let Some(object) = listed.next().await
         {
@@ -127,49 +153,51 @@ impl Lister<'_> {
             names.extend(stored.map(ToOwned::to_owned));
         }
         self.pages += names.len().div_ceil(PAGE).max(1) as u64;
+        // A few of them show what they are made of.
+        names.iter().step_by(97).for_each(|name| self.alphabet.add(name));
         Ok(names)
     }
 
     async fn sample(&mut self, first: &[String], options: &PlanOptions) -> Result<Vec<Shard>> {
         let (Some(start), Some(known)) = (first.first(), first.last()) else { return Ok(vec![]) };
         let end = self.behind_the_last().await?.max(format!("{known}~"));
-        let whole = Scale::of(start, &end);
         // What was listed to see how large it is counts as it is.
-        let mut intervals = vec![
-            Interval { first: start.clone(), names: first.len() as f64 - 1.0, known: true },
-            self.look(known.clone(), &end).await?,
-        ];
+        let listed = Interval { first: start.clone(), seen: first.len() - 1, last: None, whole: true };
+        let page = self.names(Some(known), PAGE).await?;
+        let mut intervals = vec![listed, Interval::new(known.clone(), &page, &end)];
         let most = options.pages.unwrap_or(8 * options.shards + 128) as u64;
         for turn in 0.. {
             if self.pages >= most {
                 break;
             }
-            let until = |at: usize| intervals.get(at + 1).map_or(&end, |next| &next.first);
-            let worth = |at: usize| match turn % 2 {
-                0 => intervals[at].names,
-                _ => whole.place(until(at)) - whole.place(&intervals[at].first),
+            let whole = Scale::of(&self.alphabet, start, &end);
+            let until = |at: usize| intervals.get(at + 1).map_or(&*end, |next| &*next.first);
+            // In turn where most names seem to be, and where nobody has looked for long.
+            let worth = |at: usize| match turn % 3 {
+                2 => whole.place(until(at)) - whole.place(&intervals[at].first),
+                _ => intervals[at].names(until(at), &self.alphabet),
             };
-            let open = (0..intervals.len()).filter(|at| !intervals[*at].known);
+            let open = (0..intervals.len()).filter(|at| !intervals[*at].is_known(until(*at)));
             let Some(at) = open.max_by(|one, other| worth(*one).total_cmp(&worth(*other))) else { break };
-            let (first, until) = (intervals[at].first.clone(), until(at).clone());
-            let Some(middle) = Scale::of(&first, &until).between(&first, &until, 0.5) else {
-                intervals[at].known = true;
+            let (first, until) = (intervals[at].first.clone(), until(at).to_owned());
+            let middle = Scale::of(&self.alphabet, &first, &until).between(&first, &until, 0.5);
+            // What was seen already needs no look.
+            let middle =
+                middle.filter(|middle| intervals[at].last.as_ref().is_some_and(|last| last < middle));
+            let Some(middle) = middle else {
+                intervals[at].whole = true;
                 continue;
             };
-            let found = self.names(Some(&middle), PAGE).await?;
-            let left = Interval { names: intervals[at].names / 2.0, ..self.look(first, &middle).await? };
-            intervals[at] = left;
-            if let Some(next) = found.first().filter(|next| **next < until) {
-                intervals.insert(at + 1, estimate(next.clone(), &until, &found[1..]));
+            let page = self.names(Some(&middle), PAGE + 1).await?;
+            match page.split_first() {
+                Some((next, rest)) if *next < until => {
+                    intervals.insert(at + 1, Interval::new(next.clone(), rest, &until));
+                }
+                // Nothing is between the middle and what comes next: an interval without names says so.
+                _ => intervals.insert(at + 1, Interval { first: middle, seen: 0, last: None, whole: true }),
             }
         }
-        Ok(divide(&intervals, &end, options.shards))
-    }
-
-    /// How many names there seem to be from one that is there on.
-    async fn look(&mut self, first: String, until: &str) -> Result<Interval> {
-        let page = self.names(Some(&first), PAGE).await?;
-        Ok(estimate(first, until, &page))
+        Ok(divide(&intervals, &end, options.shards, &self.alphabet))
     }
 
     /// A name that nothing comes behind, and few before it.
@@ -199,34 +227,23 @@ impl Lister<'_> {
     }
 }
 
-/// What a page behind a name tells of the names up to another one.
-fn estimate(first: String, until: &str, page: &[String]) -> Interval {
-    let here = page.iter().filter(|name| &***name < until).count();
-    match page.last() {
-        Some(last) if here == page.len() && here >= PAGE - 1 => {
-            let scale = Scale::of(&first, until);
-            let (start, seen) = (scale.place(&first), scale.place(last));
-            let share = ((seen - start) / (scale.place(until) - start)).clamp(1e-12, 1.0);
-            Interval { first, names: here as f64 / share, known: false }
-        }
-        _ => Interval { first, names: here as f64 + 1.0, known: true },
-    }
-}
-
 /// Borders where the sum of all estimates is divided.
-fn divide(intervals: &[Interval], end: &str, shards: usize) -> Vec<Shard> {
-    let total: f64 = intervals.iter().map(|interval| interval.names).sum();
+fn divide(intervals: &[Interval], end: &str, shards: usize, alphabet: &Alphabet) -> Vec<Shard> {
+    let until = |at: usize| intervals.get(at + 1).map_or(end, |next| &*next.first);
+    let names: Vec<f64> =
+        intervals.iter().enumerate().map(|(at, interval)| interval.names(until(at), alphabet)).collect();
+    let total: f64 = names.iter().sum();
     let each = total / shards as f64;
     let (mut borders, mut sum): (Vec<String>, f64) = (vec![], 0.0);
-    for (at, interval) in intervals.iter().enumerate() {
-        let until = intervals.get(at + 1).map_or(end, |next| &next.first);
+    for ((at, interval), names) in intervals.iter().enumerate().zip(names) {
+        let until = until(at);
         while borders.len() + 1 < shards {
             let wanted = each * (borders.len() + 1) as f64 - sum;
-            if wanted >= interval.names {
+            if wanted >= names {
                 break;
             }
-            let share = wanted / interval.names;
-            let scale = Scale::of(&interval.first, until);
+            let share = wanted / names;
+            let scale = Scale::of(alphabet, &interval.first, until);
             let border =
                 scale.between(&interval.first, until, share).unwrap_or_else(|| interval.first.clone());
             if borders.last().is_some_and(|last| *last >= border) {
@@ -234,7 +251,7 @@ fn divide(intervals: &[Interval], end: &str, shards: usize) -> Vec<Shard> {
             }
             borders.push(border);
         }
-        sum += interval.names;
+        sum += names;
     }
     let starts = [None].into_iter().chain(borders.iter().cloned().map(Some));
     let ends = borders.iter().cloned().map(Some).chain([None]);
@@ -242,27 +259,60 @@ fn divide(intervals: &[Interval], end: &str, shards: usize) -> Vec<Shard> {
     starts.zip(ends).map(|(from, until)| Shard { range: Range { from, until }, names }).collect()
 }
 
+/// What names are made of: the characters that people type, as far as they were seen.
+#[derive(Default)]
+struct Alphabet {
+    characters: Vec<u8>,
+}
+
+impl Alphabet {
+    fn add(&mut self, name: &str) {
+        for byte in name.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+            if let Err(at) = self.characters.binary_search(&byte) {
+                self.characters.insert(at, byte);
+            }
+        }
+    }
+
+    /// One digit for the end of a name, one for each character, and one for all behind them.
+    fn base(&self) -> f64 {
+        self.characters.len() as f64 + 2.0
+    }
+
+    fn digit(&self, byte: u8) -> f64 {
+        match self.characters.binary_search(&byte) {
+            Ok(at) => at as f64 + 1.0,
+            Err(at) => at as f64 + 0.5,
+        }
+    }
+
+    fn character(&self, digit: f64) -> char {
+        let at = (digit as usize).saturating_sub(1);
+        self.characters.get(at).map_or('~', |byte| char::from(*byte))
+    }
+}
+
 /// Names as numbers: what stands behind what two of them begin with alike, as digits.
-struct Scale {
+struct Scale<'a> {
+    alphabet: &'a Alphabet,
     common: usize,
 }
 
-/// One digit for the end, the characters that people type, and one for all behind them.
-const BASE: f64 = 97.0;
-const DIGITS: i32 = 7;
+/// As many as a number can hold.
+const DIGITS: i32 = 8;
 
-impl Scale {
-    fn of(one: &str, other: &str) -> Self {
+impl<'a> Scale<'a> {
+    fn of(alphabet: &'a Alphabet, one: &str, other: &str) -> Self {
         let alike = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
         let common = (0..=alike).rev().find(|at| one.is_char_boundary(*at)).unwrap_or(0);
-        Self { common }
+        Self { alphabet, common }
     }
 
     /// Where a name stands between 0 and 1.
     fn place(&self, name: &str) -> f64 {
         let rest = name.as_bytes().get(self.common..).unwrap_or_default();
-        let digits = rest.iter().map(|byte| f64::from(byte.clamp(&0x1f, &0x7f) - 0x1f));
-        digits.zip(1..=DIGITS).map(|(digit, at)| digit / BASE.powi(at)).sum()
+        let digits = rest.iter().map(|byte| self.alphabet.digit(*byte));
+        digits.zip(1..=DIGITS).map(|(digit, at)| digit / self.alphabet.base().powi(at)).sum()
     }
 
     /// The name at this share of the way from one to another; nothing where none is between.
@@ -271,12 +321,11 @@ impl Scale {
         let mut rest = start + (end - start) * share;
         let mut name = from.get(..self.common)?.to_owned();
         for _ in 0..DIGITS {
-            rest *= BASE;
-            let digit = rest.floor().clamp(0.0, BASE - 1.0);
+            rest *= self.alphabet.base();
+            let digit = rest.floor().clamp(0.0, self.alphabet.base() - 1.0);
             rest -= digit;
-            let byte = (digit as u8 + 0x1f).clamp(b' ', b'~');
-            name.push(char::from(byte));
-            if from < &*name && &*name < until && name.len() > self.common + 2 {
+            name.push(self.alphabet.character(digit));
+            if from < &*name && &*name < until && name.len() > self.common + 3 {
                 break;
             }
         }
@@ -305,7 +354,12 @@ mod tests {
 
     /// How many names each range holds; together they hold all.
     fn held(target: &Target, plan: &Plan, all: usize) -> Vec<usize> {
-        let mut lister = Lister { location: &target.location, prefix: target.stored_prefix(), pages: 0 };
+        let mut lister = Lister {
+            location: &target.location,
+            prefix: target.stored_prefix(),
+            pages: 0,
+            alphabet: Alphabet::default(),
+        };
         let names = runtime::start().unwrap().block_on(lister.names(None, usize::MAX)).unwrap();
         let count = |shard: &Shard| names.iter().filter(|name| shard.range.has(name)).count();
         let held: Vec<usize> = plan.shards.iter().map(count).collect();
@@ -360,7 +414,7 @@ mod tests {
             let plan = plan_shards(&target, &options).unwrap();
             let held = held(&target, &plan, all);
             assert!(!plan.exact && plan.shards.len() == 8, "{sample}: {plan:?}");
-            assert!(plan.pages <= 160, "{sample}: {}", plan.pages);
+            assert!(plan.pages <= 155, "{sample}: {}", plan.pages);
             assert!(held.iter().all(|count| *count < 2 * all / 8), "{sample}: {held:?}");
         }
     }
