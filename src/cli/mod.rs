@@ -26,6 +26,7 @@ mod completions;
 mod decrypt;
 mod encrypt;
 mod get;
+mod incident;
 mod inspect;
 mod keygen;
 mod ls;
@@ -34,7 +35,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod rewrap;
 mod rm;
 mod verify;
@@ -78,6 +81,9 @@ commands! {
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,

@@ -19,7 +19,7 @@ use crate::pair::{
 };
 use crate::store::{
     Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
-    Upload, Written,
+    Upload, VersionId, Written,
 };
 use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -125,12 +125,28 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    store(location, request, None).await
+}
+
+/// The same in place of one version, as far as the store can tell: where that is not the current one any more, nothing is
+/// stored, and that is [`Stored::Exists`]. A store without such conditions is asked right before, and something may still
+/// come between.
+///
+/// # Errors
+/// Those of [`put`].
+pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &VersionId) -> Result<Stored> {
+    let request = PutRequest { if_exists: IfExists::Replace, ..request };
+    store(location, request, Some(over.clone())).await
+}
+
+async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
     let in_parts = matches!(request.content, Content::Parts { .. });
     let mut machine = match request.memory.and_then(UploadMemory::begun) {
         Some(_) => LocatedPut::resumed(request.if_exists),
         None => LocatedPut::new(request.if_exists, in_parts),
     };
     let mut put = Putting::new(location, request).await?;
+    put.over = over;
     loop {
         let reply = match machine.step() {
             Step::Look => put.look().await,
@@ -185,6 +201,8 @@ struct Putting<'l, 'r> {
     request: PutRequest<'r>,
     store: &'l dyn Store,
     capabilities: Capabilities,
+    /// The only version that may be replaced.
+    over: Option<VersionId>,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -213,6 +231,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             location,
             store: location.store(),
             capabilities: location.store().capabilities().await?,
+            over: None,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -420,6 +439,11 @@ impl<'l, 'r> Putting<'l, 'r> {
         if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }
+        if let Some(over) = self.over.as_ref().filter(|_| !self.capabilities.replace_if)
+            && !is_current(self.store, &self.container, over).await?
+        {
+            return Ok(Reply::Exists);
+        }
         let written = match (&self.upload, &self.request.content) {
             (Some((upload, parts)), _) => upload.complete(*parts).await,
             (None, Content::Whole(bytes)) => {
@@ -519,7 +543,11 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
-            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
+            only_if: match (&self.over, replace) {
+                (Some(over), _) => OnlyIf::Version(over.clone()),
+                (None, true) => OnlyIf::Always,
+                (None, false) => OnlyIf::Absent,
+            },
             info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
@@ -541,6 +569,14 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn shown(&self) -> String {
         self.location.show_key(&self.container)
+    }
+}
+
+async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(object) => Ok(object.version == *version),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
