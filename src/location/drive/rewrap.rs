@@ -275,7 +275,6 @@ struct Located<'a> {
     key: String,
     options: &'a RewrapOptions<'a>,
     keeps_versions: bool,
-    replace_if: bool,
     first: Option<First<'a>>,
     /// The newest version that was read.
     newest: VersionId,
@@ -300,7 +299,6 @@ impl<'a> Located<'a> {
             key: location.key(stored),
             options,
             keeps_versions: capabilities.versions,
-            replace_if: capabilities.replace_if,
             first,
             newest: VersionId::new(),
             new: Bytes::new(),
@@ -338,7 +336,7 @@ impl<'a> Located<'a> {
 
     async fn write(&mut self) -> Result<RewrapReply> {
         // What a store with versions replaces is not lost, and shows in the listing.
-        let unguarded = !self.replace_if && !self.keeps_versions;
+        let unguarded = !self.keeps_versions && !self.store.conditions().await?.replace_if;
         if unguarded && !is_current(self.store, &self.key, &self.newest).await? {
             return Ok(RewrapReply::Changed);
         }
