@@ -9,6 +9,7 @@ pub mod listing;
 pub mod read;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
@@ -25,6 +26,8 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// Empty, or with a `/` at its end.
     prefix: String,
+    /// Whether the last name that a container was written under was taken: a guess about the next.
+    taken: Arc<AtomicBool>,
 }
 
 impl Location {
@@ -38,7 +41,7 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix })
+        Ok(Self { store, prefix, taken: Arc::default() })
     }
 
     /// The same with private keys, which open containers that the service keeps under a key of their own (SSE-C).
@@ -50,7 +53,7 @@ impl Location {
             [] => Arc::clone(&self.store),
             _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
         };
-        Ok(Self { store, prefix: self.prefix.clone() })
+        Ok(Self { store, ..self.clone() })
     }
 
     /// The store that it is in.
@@ -85,6 +88,14 @@ impl Location {
         let reserved =
             stored.strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         (!reserved).then_some(stored)
+    }
+
+    fn guesses_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn was_taken(&self, taken: bool) {
+        self.taken.store(taken, Ordering::Relaxed);
     }
 
     /// How people write a stored name of it, for messages.
