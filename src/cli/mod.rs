@@ -23,6 +23,7 @@ mod cat;
 mod clean;
 mod completions;
 mod decrypt;
+mod doctor;
 mod encrypt;
 mod get;
 mod inspect;
@@ -74,6 +75,7 @@ commands! {
     Verify => verify,
     Audit => audit,
     Clean => clean,
+    Doctor => doctor,
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
