@@ -187,6 +187,8 @@ impl Observer for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Expected(bytes) => self.progress.expect(bytes),
+            Event::Spared(bytes) => self.progress.spare(bytes),
             Event::Done { input, output } => {
                 self.progress.file();
                 let (input, output) = (input.display().to_string(), output.display().to_string());

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::location::Location;
-use crate::name::{ObjectName, containers_of, is_envelope_name, stored_folder};
+use crate::location::vault::{self, LongNames};
+use crate::name::{ObjectName, containers_of, is_envelope_name};
 use crate::store::{ListOptions, Listed, Object};
 use crate::{Error, Result};
 
@@ -36,14 +38,13 @@ pub struct Scope {
 
 impl Scope {
     /// All that is below the folder with this plain path; the whole location for the empty path.
-    pub fn below<S: AsRef<[u8]>>(folder: &[S]) -> Self {
-        let stored = folder.iter().map(|segment| stored_folder(segment.as_ref()) + "/").collect();
-        Self { stored, ..Self::default() }
+    pub fn below<S: AsRef<[u8]>>(location: &Location, folder: &[S]) -> Self {
+        Self { stored: location.stored_folder(folder), ..Self::default() }
     }
 
     /// The pair of one name.
-    pub fn pair(name: &ObjectName) -> Self {
-        let container = name.container();
+    pub fn pair(location: &Location, name: &ObjectName) -> Self {
+        let container = location.stored(name);
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
         Self { stored, only: Some(name.clone()), one_level: true, versions: false }
     }
@@ -121,6 +122,8 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
         listed: Some(location.store().list(options)),
         groups: Groups::default(),
         ready: VecDeque::new(),
+        learning: None,
+        names: LongNames::default(),
     }
 }
 
@@ -132,6 +135,9 @@ pub struct Listing<'a> {
     listed: Option<BoxStream<'a, Result<Listed>>>,
     groups: Groups,
     ready: VecDeque<Result<Entry>>,
+    /// A line of the listing that waits for the long names in it.
+    learning: Option<(Listed, BoxFuture<'a, (LongNames, Vec<Error>)>)>,
+    names: LongNames,
 }
 
 impl std::fmt::Debug for Listing<'_> {
@@ -150,9 +156,21 @@ impl Stream for Listing<'_> {
                     return Poll::Ready(Some(entry));
                 }
             }
+            if let Some((_, learning)) = &mut self.learning {
+                let Poll::Ready((names, faults)) = learning.poll_unpin(context) else { return Poll::Pending };
+                self.names = names;
+                self.ready.extend(faults.into_iter().map(Err));
+                if let Some((listed, _)) = self.learning.take() {
+                    self.accept(Some(Ok(listed)));
+                }
+                continue;
+            }
             let Some(listed) = &mut self.listed else { return Poll::Ready(None) };
             let Poll::Ready(listed) = listed.poll_next_unpin(context) else { return Poll::Pending };
-            self.accept(listed);
+            match listed {
+                Some(Ok(listed)) => self.learn(listed),
+                listed => self.accept(listed),
+            }
         }
     }
 }
@@ -164,6 +182,22 @@ impl Listing<'_> {
             (Some(only), Ok(Entry::Pair(pair))) => pair.name == *only,
             (Some(_), Ok(_)) => false,
         }
+    }
+
+    /// Reads the long names in a line, where it has some that are not known yet, before it is taken.
+    fn learn(&mut self, listed: Listed) {
+        let location = self.location;
+        let key = match &listed {
+            Listed::Object(object) => &object.key,
+            Listed::Folder(key) => key,
+        };
+        let unknown =
+            location.relative(key).map(|stored| vault::unknown(location, stored)).unwrap_or_default();
+        if unknown.is_empty() || self.names.are_missing(&unknown) {
+            return self.accept(Some(Ok(listed)));
+        }
+        let names = std::mem::take(&mut self.names);
+        self.learning = Some((listed, names.learn(location, unknown).boxed()));
     }
 
     /// What the store's listing says next.
@@ -184,7 +218,7 @@ impl Listing<'_> {
                 self.ready.push_back(Err(error));
             }
             (Some(Ok(listed)), Some(stored)) => {
-                if let Err(error) = self.groups.take(&stored, listed, &mut self.ready) {
+                if let Err(error) = self.groups.take(self.location, &stored, listed, &mut self.ready) {
                     self.listed = None;
                     self.ready.push_back(Err(error.about(self.location.show(&stored))));
                 }
@@ -226,7 +260,13 @@ impl Group {
 
 impl Groups {
     /// Puts one line of the listing where it belongs; what is complete by it is ready before it.
-    fn take(&mut self, stored: &str, listed: Listed, ready: &mut VecDeque<Result<Entry>>) -> Result<()> {
+    fn take(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        listed: Listed,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) -> Result<()> {
         if *stored < *self.last {
             return Err(Error::integrity(
                 "is listed behind a name that it comes before: the list is not whole",
@@ -240,8 +280,10 @@ impl Groups {
         self.close_before(Some(stored), ready);
         match listed {
             Listed::Folder(_) => ready.push_back(Ok(Entry::Folder(stored.to_owned()))),
-            Listed::Object(object) if is_envelope_name(stored) => self.envelope(stored, object, ready),
-            Listed::Object(object) => match ObjectName::parse(stored) {
+            Listed::Object(object) if is_envelope_name(stored) => {
+                self.envelope(location, stored, object, ready);
+            }
+            Listed::Object(object) => match location.parse(stored) {
                 Some(name) => self.container(stored, name, object, ready),
                 None => ready.push_back(Ok(Entry::Foreign(object))),
             },
@@ -271,10 +313,16 @@ impl Groups {
 
     /// The likelier reading comes first: that of a location. The other one counts where its container is there, which
     /// by its name was listed before.
-    fn envelope(&mut self, stored: &str, object: Object, ready: &mut VecDeque<Result<Entry>>) {
+    fn envelope(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
         let readings: Vec<(String, ObjectName)> = containers_of(stored)
             .into_iter()
-            .filter_map(|container| ObjectName::parse(&container).map(|name| (container, name)))
+            .filter_map(|container| location.parse(&container).map(|name| (container, name)))
             .collect();
         let mut contested = false;
         if let [_, (container, name)] = readings.as_slice()
@@ -433,11 +481,12 @@ mod tests {
     fn one_level_one_folder_and_one_pair() {
         let keys = ["p/a.enc", "p/b/c.enc", "p/b.enc", "p/b.key.enc", "p/b.x.enc", "p/.sidekey/x", "q.enc"];
         let show = |scope: &Scope| shown(&entries(&store(&keys), "p", scope));
+        let location = Location::new(Arc::new(store(&keys)), "p").unwrap();
         let top = Scope { one_level: true, ..Scope::default() };
         assert_eq!(show(&top), ["a.enc: 1 |", "b.enc: 1 | 2", "b.x.enc: 1 |", "folder b/"]);
-        assert_eq!(show(&Scope::below(&["b"])), ["b/c.enc: 1 |"]);
+        assert_eq!(show(&Scope::below(&location, &["b"])), ["b/c.enc: 1 |"]);
         let name = ObjectName::file(&["b"]).unwrap();
-        assert_eq!(show(&Scope::pair(&name)), ["b.enc: 1 | 2"]);
+        assert_eq!(show(&Scope::pair(&location, &name)), ["b.enc: 1 | 2"]);
     }
 
     #[test]

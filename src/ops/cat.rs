@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::crypto::rsa::PrivateKey;
 use crate::format::{FileType, HEADER_LEN};
+use crate::location::Location;
 use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
 use crate::open::Opener;
@@ -137,7 +138,7 @@ impl Printing<'_> {
                     .hint("sidekey get takes folders"));
             }
         };
-        let shown = location.store().show(&version.key);
+        let shown = location.show_key(&version.key);
         let pinned = self.options.which != Which::Current;
         let reader = Reader::open(
             self.handle.clone(),
@@ -146,13 +147,14 @@ impl Printing<'_> {
             pinned.then(|| version.version.clone()),
             FRONT,
         )?;
-        self.print(reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
+        self.print(location, reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
         self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
         Ok(())
     }
 
     fn print(
         &self,
+        location: &Location,
         mut reader: Reader,
         name: &ObjectName,
         version: &Object,
@@ -160,8 +162,8 @@ impl Printing<'_> {
         out: &mut (impl Write + Send),
     ) -> Result<()> {
         let header = reader.header()?;
-        let store = reader.store();
-        let file_key = read::file_key(self.handle, &*store, &version.key, &header, &self.options.identities)?;
+        let file_key =
+            read::file_key(self.handle, location, &version.key, &header, &self.options.identities)?;
         let opener = Opener::new(header, &file_key)?;
         let len = reader.object().size;
         let end = opener.end(&mut reader, len)?;

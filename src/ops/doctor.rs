@@ -15,7 +15,6 @@ use self::tried::Tried;
 use crate::Result;
 use crate::location::RESERVED;
 use crate::location::argument::Target;
-use crate::name::stored_folder;
 use crate::ops::runtime;
 use crate::store::Right;
 use crate::store::facts::{Told, Versions};
@@ -101,8 +100,7 @@ impl Finding {
 /// # Errors
 /// `Usage` when a file is named; what the store says when it cannot be reached at all.
 pub fn doctor(target: &Target, options: &DoctorOptions<'_>) -> Result<Diagnosis> {
-    let below: String = target.path.iter().map(|segment| stored_folder(segment) + "/").collect();
-    runtime::start()?.block_on(examine(target, &target.location.key(&below), options))
+    runtime::start()?.block_on(examine(target, &target.location.key(&target.stored_prefix()), options))
 }
 
 async fn examine(target: &Target, prefix: &str, options: &DoctorOptions<'_>) -> Result<Diagnosis> {

@@ -314,7 +314,7 @@ impl Verifying<'_> {
         let (found, note) = match checked {
             Ok((outcome, note)) => (Found { outcome, ..found }, note),
             Err(error) => {
-                let error = error.about(self.target.location.store().show(&found.object.key));
+                let error = error.about(self.target.location.show_key(&found.object.key));
                 (Found::fault(&found.object, error), None)
             }
         };
@@ -354,7 +354,7 @@ impl Verifying<'_> {
 
     fn tell(&self, found: Found, level: Level, note: Option<String>) {
         self.told(&Checked {
-            object: self.target.location.store().show(&found.object.key),
+            object: self.target.location.show_key(&found.object.key),
             version: Some(found.object.version),
             level,
             outcome: found.outcome,

@@ -68,7 +68,7 @@ impl Getting<'_> {
         let mut reader = Reader::open(self.handle.clone(), store, key, version, front)?;
         let header = reader.header()?;
         let identities = &self.options.identities;
-        let file_key = read::file_key(self.handle, item.location.store(), key, &header, identities)?;
+        let file_key = read::file_key(self.handle, item.location, key, &header, identities)?;
         Ok(Opened { opener: Opener::new(header, &file_key)?, reader, shown: shown.to_owned() })
     }
 
@@ -92,6 +92,7 @@ impl Getting<'_> {
             && let Some(why) = existing::same(target, &end, metadata.as_ref())?
         {
             self.skip(&target.display().to_string(), why);
+            self.observer.event(Event::Spared(len));
             return Ok(false);
         }
         self.tree.make_parents(target)?;
