@@ -24,6 +24,7 @@ mod cat;
 mod clean;
 mod completions;
 mod decrypt;
+mod doctor;
 mod encrypt;
 mod get;
 mod incident;
@@ -78,6 +79,7 @@ commands! {
     Verify => verify,
     Audit => audit,
     Clean => clean,
+    Doctor => doctor,
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
