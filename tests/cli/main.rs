@@ -16,6 +16,7 @@ mod help;
 mod json;
 mod keys;
 mod kill;
+mod legacy;
 mod ls;
 mod put;
 mod remote;
