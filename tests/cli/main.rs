@@ -19,6 +19,7 @@ mod help;
 mod json;
 mod keys;
 mod kill;
+mod legacy;
 mod log;
 mod ls;
 mod put;

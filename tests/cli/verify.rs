@@ -638,6 +638,7 @@ fn whole(store: &MemoryStore) -> Target {
 
 fn options(place: &Place, level: Level, versions: bool) -> VerifyOptions {
     VerifyOptions {
+        recipe: sidekey::recipe::Named::default(),
         level,
         sample: None,
         versions,
