@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod escrow;
 mod filter;
 mod from;
 pub(crate) mod guard;
@@ -15,6 +16,7 @@ mod prompt;
 mod report;
 mod services;
 mod sse;
+mod vaults;
 mod work;
 
 mod audit;
@@ -25,6 +27,7 @@ mod completions;
 mod decrypt;
 mod encrypt;
 mod get;
+mod init;
 mod inspect;
 mod keygen;
 mod ls;
@@ -34,8 +37,10 @@ mod pubkey;
 mod put;
 mod recipients;
 mod remote;
+mod restore;
 mod rewrap;
 mod rm;
+mod vault;
 mod verify;
 
 use std::ffi::OsString;
@@ -71,6 +76,7 @@ commands! {
     Cat => cat,
     Ls => ls,
     Rm => rm,
+    Restore => restore,
     Verify => verify,
     Audit => audit,
     Clean => clean,
@@ -80,6 +86,8 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Init => init,
+    Vault => vault,
     Remote => remote,
     Completions => completions,
     Man => man,
@@ -109,8 +117,7 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     // The one command that makes the file.
-    let may_be_missing =
-        matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_)));
+    let may_be_missing = matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_) | Command::Init(_) | Command::Vault(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
     services::tell_to(report.details());
     match line.wanted {

@@ -10,6 +10,7 @@ use super::{fetch, relocate};
 use crate::format::envelope::MAX_BYTES;
 use crate::format::{Envelope, Header};
 use crate::location::Location;
+use crate::location::vault::MASTERS;
 use crate::name::{containers_of, envelope_name};
 use crate::pair::{Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
 use crate::recipe::detect_key_file;
@@ -164,6 +165,10 @@ pub async fn rewrap_listed(
 /// Whether all versions belong under another name: that of their own data ids.
 fn is_beside(stored: &str, versions: &[ReadVersion]) -> bool {
     if versions.first().is_some_and(|newest| detect_key_file(&newest.bytes).is_some()) {
+        return false;
+    }
+    // The envelope of a vault's master key has its own name.
+    if stored.starts_with(MASTERS) {
         return false;
     }
     let [likely, _] = containers_of(stored).try_into().unwrap_or_default();
