@@ -8,7 +8,7 @@ use sidekey::keys::{PrivateKey, PublicKey};
 use sidekey::ops::vault::{self, InitOptions};
 use sidekey::random::OsRandom;
 use sidekey::vault::NamesMode;
-use sidekey::{Error, Result};
+use sidekey::{Error, ErrorKind, Result};
 
 use super::config::{self, PinnedVault};
 use super::identity::{load_identities, load_recipients};
@@ -75,20 +75,27 @@ struct Made {
     config: String,
 }
 
+#[derive(Serialize)]
+struct Would {
+    r#type: &'static str,
+    location: String,
+    names: &'static str,
+}
+
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
         let text = location_text(&self.location)?;
-        let place = Place::root(&self.location, !self.dry_run)?;
+        let place = match Place::root(&self.location, !self.dry_run) {
+            Err(error) if self.dry_run && error.kind() == ErrorKind::NotFound => {
+                return self.would(text, self.names_of(false)?, report);
+            }
+            opened => opened?,
+        };
         let location = &place.target.location;
         vault::refuse_vault(location)?;
         let names = self.names_of(vault::has_objects(location)?)?;
         if self.dry_run {
-            let text = format!("would make a vault at {text}, names {names}");
-            report.result(
-                &serde_json::json!({"type": "would-init", "location": text, "names": names.word()}),
-                [text.clone()],
-            );
-            return Ok(());
+            return self.would(text, names, report);
         }
         let mut recipients = load_recipients(&self.recipient)?;
         let escrowed = self.escrowed(report)?;
@@ -147,6 +154,12 @@ impl Args {
             );
         }
         report.result(&made, [format!("fingerprint {fingerprint}")]);
+        Ok(())
+    }
+
+    fn would(&self, location: String, names: NamesMode, report: &Report) -> Result<()> {
+        let text = format!("{location} would be a vault, names {names}");
+        report.result(&Would { r#type: "would-init", location, names: names.word() }, [text]);
         Ok(())
     }
 

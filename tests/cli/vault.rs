@@ -98,6 +98,27 @@ fn the_store_sees_no_name_and_everything_comes_back() {
     assert_eq!(place.mode(&format!(".config/sidekey/vaults/{}", mode[0])), 0o600);
 }
 
+/// The names too, by an implementation that shares no code with this one.
+#[test]
+fn python_alone_recovers_everything() {
+    let place = vault();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let python = format!("{root}/.venv/bin/python");
+    assert!(Path::new(&python).exists(), "{python} is missing; run scripts/test once, it makes .venv");
+    let recover = |to: &str| {
+        let script = format!("{root}/scripts/restore.py");
+        ended(&mut place.command(&python, &[&script, "-i", "keys/old.pem", "vault", "-o", to]))
+    };
+    let run = recover("back");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    // With another master key than that of the settings nothing is guessed.
+    let file = place.path("vault/.sidekey/vault.json");
+    place.write(&file, place.text("vault/.sidekey/vault.json").replacen("\"hmac\":\"", "\"hmac\":\"0", 1));
+    let run = recover("wrong");
+    assert_eq!(run.code, Some(3), "{run:?}");
+}
+
 #[test]
 fn details_need_neither_key_nor_container() {
     let place = vault();
@@ -143,10 +164,10 @@ fn what_was_swapped_or_planted_is_refused_and_named() {
     let (old_a, old_b) = ((bytes(&a.0), bytes(&a.1)), (bytes(&b.0), bytes(&b.1)));
     std::fs::remove_file(&a.1).unwrap();
     std::fs::remove_file(&b.1).unwrap();
-    std::fs::write(&a.0, &old_b.0).unwrap();
-    std::fs::write(&b.0, &old_a.0).unwrap();
-    std::fs::write(renamed(&b.1, &a.0), &old_b.1).unwrap();
-    std::fs::write(renamed(&a.1, &b.0), &old_a.1).unwrap();
+    place.write(&a.0, &old_b.0);
+    place.write(&b.0, &old_a.0);
+    place.write(renamed(&b.1, &a.0), &old_b.1);
+    place.write(renamed(&a.1, &b.0), &old_a.1);
     for command in [
         "verify vault",
         "verify -i keys/old.pem vault",
@@ -195,7 +216,7 @@ fn another_vault_json_than_the_pinned_one_is_refused() {
         (good.replacen("\"hmac\":\"", "\"hmac\":\"0", 1), "HMAC is wrong"),
         (String::new(), "no settings"),
     ] {
-        std::fs::write(&file, bad).unwrap();
+        place.write(&file, bad);
         for command in ["put x vault/", "ls vault", "get -i keys/old.pem vault/ back", "vault show vault"] {
             let run = place.sidekey(command);
             assert_eq!(run.code, Some(3), "{command}: {run:?}");
@@ -206,7 +227,7 @@ fn another_vault_json_than_the_pinned_one_is_refused() {
     let run = place.sidekey("put x vault/");
     assert_eq!(run.code, Some(3), "{run:?}");
     assert!(run.stderr.contains("there are no settings"), "{run:?}");
-    std::fs::write(&file, good).unwrap();
+    place.write(&file, good);
     assert_eq!(place.sidekey("ls vault").good().stdout, "x\n");
 }
 
@@ -273,6 +294,29 @@ fn a_new_machine_restores_with_the_passphrase_alone() {
     let other = elsewhere(&place);
     assert_eq!(other.run_with(&restore, Some(STRONG), None).code, Some(1));
     other.run_with(&restore, Some("another long passphrase"), None).good();
+}
+
+/// The code of README's "Restore on a new machine", as it stands there.
+#[test]
+fn the_readme_restores_as_written() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let code = |marker: &str| {
+        let (_, rest) = readme.split_once(&format!("<!-- {marker} -->\n```sh\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let run = |place: &Place, script: &str| {
+        let script = format!("set -e\nsidekey() {{ \"$PROGRAM\" \"$@\"; }}\n{script}");
+        let mut command = place.command("sh", &["-c", &script]);
+        ended(command.env("SIDEKEY_PASSPHRASE", STRONG).env("SIDEKEY_NEW_PASSPHRASE", STRONG)).good()
+    };
+    let place = Place::new();
+    place.mkdir("Documents/letters");
+    place.write("Documents/letters/a", "dear");
+    run(&place, &code("vault init"));
+    let other = Place::new();
+    other.shell(&format!("cp -a '{}/archive' .", place.root().display())).good();
+    run(&other, &code("vault restore"));
+    same_trees(&other.tree("restored/Documents"), &place.tree("Documents"), false);
 }
 
 #[test]
