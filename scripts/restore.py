@@ -4,7 +4,8 @@
     python3 -m venv .venv && .venv/bin/pip install cryptography
     .venv/bin/python restore.py -i KEY.pem NAME.enc            makes NAME beside NAME.enc
     .venv/bin/python restore.py -i KEY.pem NAME.enc -o FILE    makes FILE
-    .venv/bin/python restore.py -i KEY.pem FOLDER -o NEW       restores a whole tree into NEW
+    .venv/bin/python restore.py -i KEY.pem FOLDER -o NEW       restores a whole tree into NEW; in a vault, its root,
+                                                               names are decrypted
 
 One file, to be kept with the backups. It follows docs/format.md and shares no code with sidekey. It checks the key
 commitment, every tag, every length and the digest, and gives a file its name only when all of it was good. It reads
@@ -12,6 +13,8 @@ section by section, so memory does not grow with the file.
 
 Files of the older OpenSSL recipe (`Salted__`) are restored too, with --recipe-kdf and --recipe-password; they carry
 no authentication, which it says each time.
+
+In a vault a pair whose own name is not the one that it has there is refused; info records are not looked at.
 
 What it cannot do: Python does not wipe memory, so keys may stay in the memory of this process until it ends.
 
@@ -96,7 +99,7 @@ def parse_arguments(arguments):
 
 # --- what to restore, and where to ------------------------------------------------------------------------------------
 
-Job = collections.namedtuple("Job", "container root output is_folder_record")
+Job = collections.namedtuple("Job", "container root output is_folder_record vault_name", defaults=[None])
 
 
 def plan(options, report):
@@ -130,6 +133,8 @@ def folder_jobs(top, options, report):
     if options.output:
         os.makedirs(options.output, exist_ok=True)
 
+    vault = Vault.of(top, options)
+
     def unreadable(error):
         report.failed(Failure(error.filename, "cannot be listed: %s" % error.strerror))
 
@@ -137,18 +142,18 @@ def folder_jobs(top, options, report):
         folders.sort()
         folders[:] = [name for name in folders if not ours_not_theirs(folder, name, top_bytes, root)]
         relative = [] if folder == top_bytes else os.path.relpath(folder, top_bytes).split(b"/")
-        plain = [folder_name(segment) for segment in relative]
+        plain = vault.folder_names(relative) if vault else [folder_name(segment) for segment in relative]
         for stored in sorted(files):
             path = os.fsdecode(os.path.join(folder, stored))
             if not stored.endswith(b".enc") or stored.endswith(b".key.enc"):
                 continue
-            name = container_name(stored)
+            name = vault.container_name(relative, stored) if vault else container_name(stored)
             if name is None or None in plain:
                 report.failed(Failure(path, "is not named as sidekey names containers", FAILED,
                                       "restore it by itself with -o FILE"))
                 continue
             output = os.path.join(root, *plain, *([name] if name else []))
-            yield Job(path, os.fsdecode(root), os.fsdecode(output), name == b"")
+            yield Job(path, os.fsdecode(root), os.fsdecode(output), name == b"", name if vault else None)
 
 
 def ours_not_theirs(folder, name, top, root):
@@ -198,6 +203,109 @@ def needs_b64(raw):
     except UnicodeDecodeError:
         return True
     return raw.startswith(b"%b64~")
+
+
+# --- encrypted names of a vault ----------------------------------------------------------------------------------------
+
+class Vault:
+    """The names of a vault (docs/format.md, "Vaults"), by its master key."""
+
+    def __init__(self, top, master, vault_id):
+        self.top = os.fsencode(top)
+        self.names_key = hkdf(master, vault_id, b"sidekey/1 names", 64)
+        self.long_key = hkdf(master, vault_id, b"sidekey/1 long names", 32)
+        self.settings_key = hkdf(master, vault_id, b"sidekey/1 vault", 32)
+
+    @classmethod
+    def of(cls, top, options):
+        """The vault whose root `top` is; None for a folder that is none, or keeps its names plain."""
+        path = os.path.join(top, ".sidekey", "vault.json")
+        if not os.path.exists(path):
+            return None
+        with open(path, "rb") as stream:
+            try:
+                settings = json.loads(stream.read(4097))
+                vault_id, generation = bytes.fromhex(settings["vault"]), settings["generation"]
+                if settings["v"] != 1 or len(vault_id) != 16 or generation not in range(1, 256):
+                    raise ValueError
+                text = '{"v":1,"vault":"%s","generation":%d,"names":"%s"}' % (vault_id.hex(), generation, settings["names"])
+            except (ValueError, KeyError, TypeError) as fault:
+                raise Failure(path, "is not the settings of a vault", INTEGRITY) from fault
+        envelope = os.path.join(top, ".sidekey", "master.%d.key.enc" % generation)
+        found = Search(envelope, [envelope], vault_id[:15] + bytes([generation]), "rsa-oaep-sha256", options.keys)
+        for master in found.secrets:
+            vault = cls(top, master, vault_id)
+            tag = hmac.new(vault.settings_key, text.encode(), hashlib.sha256).hexdigest()
+            if len(master) == 32 and hmac.compare_digest(tag, str(settings.get("hmac"))):
+                return vault if settings["names"] == "encrypted" else None
+        raise Failure(path, "was not made with the master key that the envelope holds", INTEGRITY) \
+            if found.opened else found.explain()
+
+    def folder_names(self, relative):
+        """The names of stored folder segments, None for what is not ours."""
+        return [self.segment(b"/".join(relative[:at]), segment) for at, segment in enumerate(relative)]
+
+    def container_name(self, relative, stored):
+        """As the function of that name, in the folder with these stored segments."""
+        name = self.segment(b"/".join(relative), stored[:-4])
+        if name == b".folder":
+            return b""
+        return name[:-1] if name and re.match(rb"\.folder~+\Z", name) else name
+
+    def segment(self, folder, stored):
+        if re.match(rb"s[A-Za-z0-9_-]+\Z", stored):
+            text = stored[1:]
+            sealed = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+            name = siv_open(self.names_key, [folder], sealed)
+        elif re.match(rb"h[A-Za-z0-9_-]{43}\Z", stored):
+            with contextlib.suppress(OSError), open(os.path.join(self.top, b".sidekey/names", stored), "rb") as stream:
+                name = siv_open(self.names_key, [folder], stream.read(1024))
+                name = name and name.rstrip(b"\0")
+                tag = hmac.new(self.long_key, folder + b"\0" + (name or b""), hashlib.sha256).digest()
+                if name and base64.urlsafe_b64encode(tag).rstrip(b"=") == stored[1:]:
+                    return None if b"/" in name else name
+            return None
+        else:
+            return None
+        return None if name in (None, b"", b".", b"..") or b"/" in name or b"\0" in name else name
+
+
+def hkdf(key, salt, info, length):
+    return HKDF(hashes.SHA256(), length, salt, info).derive(key)
+
+
+def siv_open(key, data, sealed):
+    """AES-SIV (RFC 5297), by hand: the AES-SIV of some OpenSSL versions leaves out associated data that is empty."""
+    half = len(key) // 2
+    tag, counter = sealed[:16], bytearray(sealed[:16])
+    if len(tag) < 16:
+        return None
+    counter[8] &= 0x7F
+    counter[12] &= 0x7F
+    decryptor = Cipher(algorithms.AES(key[half:]), modes.CTR(bytes(counter))).decryptor()
+    plain = decryptor.update(sealed[16:]) + decryptor.finalize()
+    return plain if hmac.compare_digest(s2v(key[:half], data, plain), tag) else None
+
+
+def s2v(key, data, plain):
+    def cmac(text):
+        mac = CMAC(algorithms.AES(key))
+        mac.update(text)
+        return mac.finalize()
+
+    def double(block):
+        value = int.from_bytes(block, "big") << 1
+        return (value & (1 << 128) - 1 ^ (0x87 if value >> 128 else 0)).to_bytes(16, "big")
+
+    def xor(one, other):
+        return bytes(a ^ b for a, b in zip(one, other))
+
+    state = cmac(bytes(16))
+    for part in data:
+        state = xor(double(state), cmac(part))
+    if len(plain) >= 16:
+        return cmac(plain[:-16] + xor(plain[-16:], state))
+    return cmac(xor(double(state), plain + b"\x80" + bytes(15 - len(plain))))
 
 
 # --- one container ----------------------------------------------------------------------------------------------------
@@ -250,11 +358,12 @@ def restore_symlink(job, sealed, options, report):
 def check_name(job, sealed, options):
     """The metadata's name is never used as a path; that it differs is worth knowing (a pair may have been moved)."""
     name = sealed.own_name()
-    stored = container_name(os.fsencode(os.path.basename(job.container)))
+    in_vault = job.vault_name is not None
+    stored = job.vault_name if in_vault else container_name(os.fsencode(os.path.basename(job.container)))
     if name is None or not stored or name == stored:
         return
     message = "was encrypted under the name %s" % printable(os.fsdecode(name))
-    if options.strict:
+    if options.strict or in_vault:
         raise Failure(job.container, message, INTEGRITY)
     say("%s: warning: %s" % (printable(job.container), message))
 

@@ -176,7 +176,7 @@ fn s3cmd_options() -> [clap::Arg; 2] {
 }
 
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 15] = [
+const ON_LOCATIONS: [&str; 18] = [
     "put",
     "get",
     "cat",
@@ -192,6 +192,9 @@ const ON_LOCATIONS: [&str; 15] = [
     "reencrypt",
     "incident",
     "report",
+    "init",
+    "vault",
+    "restore",
 ];
 
 /// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
@@ -210,7 +213,9 @@ pub(super) fn command() -> clap::Command {
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
         key if key == SSE.key => matches!(command, "put" | "reencrypt"),
-        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "doctor" | "report"),
+        key if key == SSE_C_KEY_FILE.key => {
+            !matches!(command, "bucket" | "doctor" | "report" | "init" | "vault")
+        }
         _ => true,
     }
 }

@@ -27,6 +27,14 @@ impl From {
     /// too: its container stands in the folder above.
     pub(super) fn open(typed: &Path) -> Result<Self> {
         let place = Place::open(typed.as_os_str())?;
+        if place.vault.is_some() {
+            let folder = FolderOfDisk::find(typed)?.filter(|folder| !folder.slash);
+            let mut source = Source::new(place.target.clone());
+            if place.target.path.is_empty() {
+                source.name = folder.map(|folder| folder.name);
+            }
+            return Ok(Self { place, source });
+        }
         let Some(folder) = FolderOfDisk::find(typed)? else {
             let source = Source::new(place.target.clone());
             return Ok(Self { place, source });

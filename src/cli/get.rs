@@ -130,10 +130,10 @@ impl Args {
 }
 
 /// Tells a [`Report`] what is restored; the rest as any command does.
-struct Getting<'a> {
-    report: &'a Report,
-    watcher: Watcher<'a>,
-    dry_run: bool,
+pub(super) struct Getting<'a> {
+    pub(super) report: &'a Report,
+    pub(super) watcher: Watcher<'a>,
+    pub(super) dry_run: bool,
 }
 
 #[derive(Serialize)]

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sidekey::keys::PublicKey;
 use sidekey::location::Location;
-use sidekey::location::argument::{Argument, Target, split};
+use sidekey::location::argument::{Argument, Target, no_remote, split};
 use sidekey::location::customer::PairEncryption;
 use sidekey::store::local::LocalStore;
 use sidekey::store::traced::Traced;
-use sidekey::{Error, ErrorKind, KeyId, Result};
+use sidekey::{Error, ErrorKind, IoContext as _, KeyId, Result};
 
-use super::config::{self, JOBS, Pinned, Remote, Setting};
+use super::config::{self, JOBS, Pinned, PinnedVault, Remote, Setting};
 use super::identity::load_recipients;
 use super::report::Report;
+use super::vaults::{self, Address, Within};
 use super::{services, sse, work};
 
 /// A place in a location, and what is configured for it.
@@ -26,15 +28,18 @@ pub(crate) struct Place {
     pub(crate) folder: Option<PathBuf>,
     /// The remote by which it was named.
     remote: Option<&'static Remote>,
+    /// The vault of this machine that it is in.
+    pub(crate) vault: Option<Arc<PinnedVault>>,
 }
 
 impl Place {
     /// Opens what is there.
     ///
     /// # Errors
-    /// `Usage` for what is no location; what opening the folder says.
+    /// `Usage` for what is no location, and for a vault that this machine does not take part in; what opening the folder
+    /// says; `Integrity` for a vault that is not the pinned one.
     pub(crate) fn open(typed: &OsStr) -> Result<Self> {
-        Self::find(typed, LocalStore::open)
+        Self::find(typed, LocalStore::open, false)
     }
 
     /// The same, to write: the folder of a remote is made when it is not there. (Of a path that was typed, the part that
@@ -43,50 +48,99 @@ impl Place {
     /// # Errors
     /// Those of [`Self::open`].
     pub(crate) fn open_to_write(typed: &OsStr) -> Result<Self> {
-        Self::find(typed, LocalStore::create)
+        Self::find(typed, LocalStore::create, true)
     }
 
-    fn find(typed: &OsStr, open: impl Fn(&Path) -> Result<LocalStore>) -> Result<Self> {
+    /// What stands at exactly this place, as a location of its own without a vault: for those who make or open one.
+    ///
+    /// # Errors
+    /// `Usage` for what is no location; what opening the folder says.
+    pub(crate) fn root(typed: &OsStr, to_write: bool) -> Result<Self> {
+        let (address, remote) = address(typed)?;
+        let location = match &address {
+            Address::Local(root) => {
+                if to_write && !root.exists() {
+                    std::fs::create_dir_all(root).context("cannot make the folder", root)?;
+                }
+                Location::new(Traced::new(Arc::new(LocalStore::open(root)?)), "")?
+            }
+            Address::Bucket(service, bucket, path) => {
+                Location::new(services::open(*service, bucket, remote)?, utf8(path)?)?
+            }
+        };
+        let folder = match address {
+            Address::Local(root) => Some(root),
+            Address::Bucket(..) => None,
+        };
+        Ok(Self { target: Target::new(location, b"")?, folder, remote, vault: None })
+    }
+
+    fn find(typed: &OsStr, open: impl Fn(&Path) -> Result<LocalStore>, to_write: bool) -> Result<Self> {
+        let (address, remote) = address(typed)?;
+        if let Some(within) = vaults::find(&address)? {
+            return Self::within(within, remote);
+        }
         let at = |root: &Path, path: &[u8]| {
             Target::new(Location::new(Traced::new(Arc::new(open(root)?)), "")?, path)
         };
-        match Argument::parse(typed)? {
-            Argument::Local(path) => {
+        let (root, path) = match (Argument::parse(typed)?, remote) {
+            (Argument::Local(path), _) => {
+                vaults::refuse_folder(&path)?;
                 let (root, rest) = split(&path, Path::is_dir)?;
-                Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None })
+                return Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None, vault: None });
             }
-            Argument::Service(service, bucket, path) => {
+            (Argument::Service(service, bucket, path), _) => {
                 let location = Location::new(services::open(service, &bucket, None)?, "")?;
-                Ok(Self { target: Target::new(location, &path)?, folder: None, remote: None })
+                if to_write {
+                    vaults::refuse_bucket(&location, &path)?;
+                }
+                let target = Target::new(location, &path)?;
+                return Ok(Self { target, folder: None, remote: None, vault: None });
             }
-            Argument::Remote(name, path) => {
-                let remote = config::current().remote(&name)?;
-                let root = match Argument::parse(remote.location.as_os_str())? {
-                    Argument::Local(root) => root,
-                    // What was configured is taken literally, as a folder is.
-                    Argument::Service(service, bucket, prefix) => {
-                        let prefix = String::from_utf8(prefix)
-                            .map_err(|_| Error::input("is a prefix that is not UTF-8").about(&name))?;
-                        let location =
-                            Location::new(services::open(service, &bucket, Some(remote))?, &prefix)?;
-                        let target = Target::new(location, &path)?;
-                        return Ok(Self { target, folder: None, remote: Some(remote) });
-                    }
-                    Argument::Remote(..) => {
-                        return Err(Error::input("is a remote whose location is another remote")
-                            .about(name)
-                            .hint("write its folder or URL into the configuration"));
-                    }
-                };
-                let target = at(&root, &path).map_err(|error| match error.kind() {
-                    ErrorKind::NotFound => error.hint(format!(
-                        "the remote {name} is there; the first put to it makes the folder, or is a disk not mounted?"
+            (Argument::Remote(_, path), Some(remote)) => {
+                (Argument::parse(remote.location.as_os_str())?, path)
+            }
+            (Argument::Remote(name, _), None) => return Err(no_remote(&name)),
+        };
+        match root {
+            Argument::Local(root) => {
+                vaults::refuse_folder(&root)?;
+                let target = at(&root, &path).map_err(|error| match (error.kind(), remote) {
+                    (ErrorKind::NotFound, Some(remote)) => error.hint(format!(
+                        "the remote {} is there; the first put to it makes the folder, or is a disk not mounted?",
+                        remote.name
                     )),
                     _ => error,
                 })?;
-                Ok(Self { target, folder: Some(root), remote: Some(remote) })
+                Ok(Self { target, folder: Some(root), remote, vault: None })
             }
+            // What was configured is taken literally, as a folder is.
+            Argument::Service(service, bucket, prefix) => {
+                let store = services::open(service, &bucket, remote)?;
+                let location = Location::new(store, utf8(&prefix)?)?;
+                if to_write {
+                    vaults::refuse_bucket(&Location::new(location.shared_store(), "")?, &prefix)?;
+                }
+                Ok(Self { target: Target::new(location, &path)?, folder: None, remote, vault: None })
+            }
+            Argument::Remote(name, _) => Err(remote_of_remote(&name)),
         }
+    }
+
+    /// A place in a vault of this machine. What the store says of the vault must be what is pinned.
+    fn within(within: Within, remote: Option<&'static Remote>) -> Result<Self> {
+        let Within { pinned, vault, root, path } = within;
+        let (location, folder) = match root {
+            Address::Local(root) => {
+                (Location::new(Traced::new(Arc::new(LocalStore::open(&root)?)), "")?, Some(root))
+            }
+            Address::Bucket(service, bucket, prefix) => {
+                (Location::new(services::open(service, &bucket, remote)?, utf8(&prefix)?)?, None)
+            }
+        };
+        let location = location.in_vault(vault);
+        sidekey::ops::vault::check(&location)?;
+        Ok(Self { target: Target::new(location, &path)?, folder, remote, vault: Some(Arc::new(pinned)) })
     }
 
     /// For whom to encrypt: the keys of these files when some were typed, else those that the remote pins.
@@ -97,6 +151,13 @@ impl Place {
         let keys = match (typed.is_empty(), self.remote) {
             (true, Some(remote)) => pinned(remote)?,
             _ => load_recipients(typed)?,
+        };
+        let keys = match (keys.is_empty(), &self.vault) {
+            (true, Some(vault)) => {
+                let copy = |key: &PublicKey| PublicKey::from_pem(key.to_pem().as_bytes());
+                vault.recipients.iter().map(copy).collect::<Result<_>>()?
+            }
+            _ => keys,
         };
         if keys.is_empty() {
             return Err(Error::usage("no recipient: nobody could open the result")
@@ -139,6 +200,42 @@ impl Place {
     pub(crate) fn jobs(&self, asked: Option<usize>) -> usize {
         work::jobs(asked.or_else(|| config::current().get(&JOBS, self.remote)))
     }
+}
+
+/// Where that is which was typed, and the remote by which it was named.
+fn address(typed: &OsStr) -> Result<(Address, Option<&'static Remote>)> {
+    let (remote, root, path) = match Argument::parse(typed)? {
+        Argument::Local(path) => return Ok((Address::Local(path), None)),
+        Argument::Service(service, bucket, path) => {
+            return Ok((Address::Bucket(service, bucket, path), None));
+        }
+        Argument::Remote(name, path) => {
+            let remote = config::current().remote(&name)?;
+            (remote, Argument::parse(remote.location.as_os_str())?, path)
+        }
+    };
+    let address = match root {
+        Argument::Local(root) if path.is_empty() => Address::Local(root),
+        Argument::Local(root) => Address::Local(root.join(OsStr::from_bytes(&path))),
+        Argument::Service(service, bucket, prefix) => {
+            let prefix = prefix.strip_suffix(b"/").unwrap_or(&prefix);
+            let parts: Vec<&[u8]> = [prefix, &*path].into_iter().filter(|part| !part.is_empty()).collect();
+            Address::Bucket(service, bucket, parts.join(&b'/'))
+        }
+        Argument::Remote(name, _) => return Err(remote_of_remote(&name)),
+    };
+    Ok((address, Some(remote)))
+}
+
+fn remote_of_remote(name: &str) -> Error {
+    Error::input("is a remote whose location is another remote")
+        .about(name)
+        .hint("write its folder or URL into the configuration")
+}
+
+fn utf8(prefix: &[u8]) -> Result<&str> {
+    let read = std::str::from_utf8(prefix);
+    read.map_err(|_| Error::input("is a prefix that is not UTF-8").about(String::from_utf8_lossy(prefix)))
 }
 
 /// Which key is pinned, as far as that can be said.

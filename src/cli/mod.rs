@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod escrow;
 mod filter;
 mod from;
 pub(crate) mod guard;
@@ -16,6 +17,7 @@ mod prompt;
 mod report;
 mod services;
 mod sse;
+mod vaults;
 mod work;
 
 mod audit;
@@ -28,6 +30,7 @@ mod doctor;
 mod encrypt;
 mod get;
 mod incident;
+mod init;
 mod inspect;
 mod keygen;
 mod ls;
@@ -39,8 +42,10 @@ mod recipients;
 mod reencrypt;
 mod remote;
 mod reports;
+mod restore;
 mod rewrap;
 mod rm;
+mod vault;
 mod verify;
 
 use std::ffi::OsString;
@@ -76,6 +81,7 @@ commands! {
     Cat => cat,
     Ls => ls,
     Rm => rm,
+    Restore => restore,
     Verify => verify,
     Audit => audit,
     Clean => clean,
@@ -89,6 +95,8 @@ commands! {
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
+    Init => init,
+    Vault => vault,
     Remote => remote,
     Completions => completions,
     Man => man,
@@ -118,8 +126,7 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     // The one command that makes the file.
-    let may_be_missing =
-        matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_)));
+    let may_be_missing = matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_) | Command::Init(_) | Command::Vault(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
     log::start(&line.command)?;
     services::tell_to(report.details());

@@ -205,7 +205,7 @@ fn lines(remote: &Remote) -> Vec<String> {
 }
 
 /// What was typed for a location, in the form that means the same wherever it is read.
-fn location_text(typed: &OsString) -> Result<String> {
+pub(crate) fn location_text(typed: &OsString) -> Result<String> {
     let path = match Argument::parse(typed)? {
         Argument::Local(path) => whole(&path)?,
         Argument::Service(service, bucket, prefix) => {

@@ -18,6 +18,7 @@ use super::identity::{load_identities, load_recipients};
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
+use super::vaults;
 use super::work::{self, RangeArgs, RecipeArgs, SuffixArgs, Watcher};
 use super::{config, guard};
 
@@ -272,11 +273,13 @@ pub(super) fn rotate_location(
     Ok(())
 }
 
-/// Whether it is worked on through a store: a URL, or `NAME:PATH`. A bare path is worked on as files.
+/// Whether it is worked on through a store: a URL, `NAME:PATH`, or a folder in a vault. Another bare path is worked on as
+/// files.
 fn is_location(typed: &Path) -> bool {
     let is_url = typed.as_os_str().as_encoded_bytes().windows(3).any(|window| window == b"://");
     match Argument::parse(typed.as_os_str()) {
-        Ok(Argument::Local(path)) => is_url && path != typed,
+        // The files of a vault are not all there is: its master key is in what is sidekey's own.
+        Ok(Argument::Local(path)) => (is_url && path != typed) || vaults::refuse_folder(&path).is_err(),
         Ok(Argument::Service(..) | Argument::Remote(..)) | Err(_) => true,
     }
 }

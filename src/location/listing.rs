@@ -141,6 +141,9 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
     }
 }
 
+/// The reading of long names: what is known then, and what failed.
+type Learning<'a> = BoxFuture<'a, (LongNames, Vec<Error>)>;
+
 /// A part of a location, entry by entry.
 #[must_use = "streams do nothing unless polled"]
 pub struct Listing<'a> {
@@ -150,7 +153,7 @@ pub struct Listing<'a> {
     groups: Groups,
     ready: VecDeque<Result<Entry>>,
     /// A line of the listing that waits for the long names in it.
-    learning: Option<(Listed, BoxFuture<'a, (LongNames, Vec<Error>)>)>,
+    learning: Option<(Listed, Learning<'a>)>,
     names: LongNames,
 }
 

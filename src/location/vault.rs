@@ -30,9 +30,12 @@ pub fn settings_name() -> String {
     format!("{RESERVED}/vault.json")
 }
 
+/// What the stored names of the envelopes of master keys begin with.
+pub const MASTERS: &str = ".sidekey/master.";
+
 /// The stored name of the envelope of the master key of this generation.
 pub fn master_name(generation: u8) -> String {
-    format!("{RESERVED}/master.{generation}.key.enc")
+    format!("{MASTERS}{generation}.key.enc")
 }
 
 /// The stored name of the private key that is kept in the vault, encrypted with a passphrase.

@@ -31,5 +31,6 @@ mod rights;
 pub mod rotate;
 mod runtime;
 mod source;
+pub mod vault;
 pub mod verify;
 pub mod walk;

@@ -183,7 +183,7 @@ impl<'a> Removing<'a> {
     fn items<'s>(&'s self, place: &'s Place<'s>, source: &'s Source) -> BoxStream<'s, Result<Item<'s>>> {
         match place {
             Place::Object { location, name, .. } => {
-                stream::iter([Ok(Item { location, stored: location.stored(&name) })]).boxed()
+                stream::iter([Ok(Item { location, stored: location.stored(name) })]).boxed()
             }
             Place::Folder { target, .. } => {
                 let scope = Scope::below(&target.location, &target.path).with_versions(self.options.versions);

@@ -28,14 +28,15 @@ use crate::location::argument::Target;
 use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
 use crate::location::range::Range;
+use crate::location::vault::MASTERS;
 use crate::name::is_envelope_name;
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
-use crate::ops::{parallel, recipe_files, runtime};
+use crate::ops::{parallel, recipe_files, runtime, vault};
 use crate::pair::RewrapOutcome;
 use crate::recipe::{Named, Settler};
 use crate::rewrap::Rotation;
-use crate::store::{Object, Right, VersionId};
+use crate::store::{ListOptions, Listed as StoreListed, Object, Right, VersionId};
 use crate::{Error, ErrorKind, Result};
 
 pub use self::journal::Journal;
@@ -203,6 +204,51 @@ impl Rotating<'_> {
         parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
             self.entry(entry, pass)
         });
+        if self.target.path.is_empty() && self.options.range.has(MASTERS) && !self.is_refused() {
+            runtime.block_on(self.masters(pass));
+        }
+        Ok(())
+    }
+
+    /// The envelopes of a vault's master keys, which listings of a location leave out.
+    async fn masters(&self, pass: Pass) {
+        let prefix = self.location.key(MASTERS);
+        let options = ListOptions { prefix, versions: true, ..ListOptions::default() };
+        let mut found: Vec<Object> = vec![];
+        let mut listed = self.location.store().list(options);
+        while let Some(next) = listed.next().await {
+            match next {
+                Ok(StoreListed::Object(object)) if !object.marker => found.push(object),
+                Ok(_) => {}
+                Err(error) => return self.failed(&error),
+            }
+        }
+        for versions in found.chunk_by(|one, other| one.key == other.key) {
+            let Some(stored) =
+                versions.first().and_then(|object| object.key.strip_prefix(self.location.prefix()))
+            else {
+                continue;
+            };
+            self.found.store(true, Ordering::Relaxed);
+            match self.check_master(stored, versions).await {
+                Ok(()) => {
+                    let versions = versions.to_vec();
+                    self.envelope(Envelope { stored, versions, headers: None, may_be_recipe: false }, pass)
+                        .await;
+                }
+                Err(_) if pass == Pass::Second && self.tally.has_failures() => {}
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    /// No container commits to a master key: the settings of the vault do.
+    async fn check_master(&self, stored: &str, versions: &[Object]) -> Result<()> {
+        for object in versions {
+            if let Text::Ours(envelope) = look::text(self.location, object).await? {
+                vault::check_master(self.location, stored, &envelope, &self.options.rotation.old).await?;
+            }
+        }
         Ok(())
     }
 

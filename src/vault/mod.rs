@@ -217,6 +217,68 @@ mod tests {
         assert_eq!(sealed, expected);
     }
 
+    /// The vectors of docs/format.md, made with Python's `cryptography` and not with this code.
+    #[test]
+    fn another_implementation_makes_the_same() {
+        use base64::Engine as _;
+        use sha2::Digest as _;
+
+        use crate::format::FileType;
+        use crate::name::ObjectName;
+
+        let text = include_str!("../../docs/format.md");
+        let master: [u8; 32] = std::array::from_fn(|at| at as u8);
+        let id: VaultId = "a0a1a2a3a4a5a6a7a8a9aaabacadae00".parse().unwrap();
+        let vault = Vault::new(&MasterKey::from_bytes(&master), id, 1, NamesMode::Encrypted);
+        let file = |path: &str| ObjectName::file(&path.split('/').collect::<Vec<_>>()).unwrap();
+        let long = "l".repeat(153);
+        let named = [
+            (file("x"), "sOJId58IOTAXhh1cVWuOjpSs.enc"),
+            (file("d/x"), "s6Ze6h9KqElPBRuDt_TMOp_A/sxBQCW-jltaLp7WgwjX0cigY.enc"),
+            (
+                ObjectName::folder(&["d"]).unwrap(),
+                "s6Ze6h9KqElPBRuDt_TMOp_A/sdUUoqpxT60Q7wBlIeAmaRmXYEvKvsAE.enc",
+            ),
+            (file("d/.folder"), "s6Ze6h9KqElPBRuDt_TMOp_A/shRN5vIJ3XKPNI-Yl5FxBQKdnoy1v78t5.enc"),
+            (file("caf\u{e9}"), "sXsEbSzV_y1kIYncevKbIGe47aJAd.enc"),
+            (file(&long), "hqEIZmd-kfHK9DFy5Yo2KAwdwK-apFQ8oswWjfoUvmw4.enc"),
+        ];
+        for (name, stored) in named {
+            assert_eq!(vault.stored(&name), stored);
+            assert!(text.contains(stored.trim_end_matches(".enc")), "{stored} is not in the document");
+        }
+        let record = vault.long_names(&file(&long)).remove(0).record;
+        let digest: String = Sha256::digest(record).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, "1d5779661280fbb992ad570578452b5c66a9ba5b072839d60240233da60173d0");
+        assert_eq!(vault.fingerprint(), "dff0-80c7-9a02-01e9-4c5f-885f-c992-2432");
+        let settings = String::from_utf8(vault.settings_file()).unwrap();
+        let hmac = "55b3e1ecf0312abc343f8c0256083c82ccd6a390c6af121cf58970c01fee7784";
+        assert!(
+            settings.ends_with(&format!("\"names\":\"encrypted\",\"hmac\":\"{hmac}\"}}\n")),
+            "{settings}"
+        );
+        let info = Info {
+            size: Some(12),
+            mtime: Some(1_700_000_000_123_456_789),
+            mode: Some(0o644),
+            kind: FileType::File,
+            digest: Some([2; 32]),
+            name: None,
+            commitment: [3; 32],
+        };
+        let sealed = vault.seal_info(&vault.stored(&file("d/x")), &DataId([5; 16]), &info);
+        let sealed = base64::engine::general_purpose::STANDARD.encode(sealed);
+        assert_eq!(sealed.len(), 196);
+        assert!(
+            sealed.starts_with("AV1aeQgyA+QUzVNEMUObkaNP/NUhE1XkIe5VQoubOPq4RA6W")
+                && sealed.ends_with("sk4kDtCmYcB/9oJ/irOG15Z/0pIWWhJbB5LEqwIsi9MAAQ=="),
+            "{sealed}"
+        );
+        for value in [hmac, &digest, &vault.fingerprint(), &sealed[..48], &sealed[148..]] {
+            assert!(text.contains(value), "{value} is not in the document");
+        }
+    }
+
     #[test]
     fn a_vault_shows_no_key() {
         let master = MasterKey::from_bytes(&[0xab; 32]);

@@ -105,6 +105,14 @@ fn every_object_has_the_fields_that_the_document_names() {
         "remote add home vault -r keys/new.pub.pem",
         "remote ls",
         "remote rm home",
+        "init boxed -r keys/new.pub.pem --dry-run",
+        "init boxed -r keys/new.pub.pem",
+        "vault show boxed",
+        "vault export-config boxed -o exported.json",
+        "vault join boxed --exported exported.json",
+        "put in/a boxed/",
+        "restore boxed -i keys/new.pem restored --dry-run",
+        "restore boxed -i keys/new.pem restored",
         "inspect none",
     ] {
         run(line);
@@ -119,6 +127,7 @@ fn every_object_has_the_fields_that_the_document_names() {
         "would-delete",
         "deleted",
         "kept",
+        "passwd-vault",
         "recipe-container",
         "recipe-key-file",
         "skipped",

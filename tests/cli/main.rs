@@ -36,4 +36,5 @@ mod s3_tools;
 mod secrets;
 mod services;
 mod stop;
+mod vault;
 mod verify;

@@ -5,6 +5,7 @@ mod edit;
 mod explain;
 mod file;
 mod settings;
+mod vaults;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,6 +24,8 @@ pub(crate) use self::settings::{
     B2_ENDPOINT, CA_FILE, CONNECTIONS, ENDPOINT, IF_EXISTS, JOBS, LOG_FILE, LOG_LEVEL, PATH_STYLE, PROFILE,
     REGION, SETTINGS, SSE, SSE_C_KEY_FILE, Setting, Typed,
 };
+
+pub(crate) use self::vaults::{PinnedVault, read as read_vault};
 
 use self::file::ConfigFile;
 

@@ -1,0 +1,196 @@
+//! `sidekey init`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use sidekey::keys::{PrivateKey, PublicKey};
+use sidekey::ops::vault::{self, InitOptions};
+use sidekey::random::OsRandom;
+use sidekey::vault::NamesMode;
+use sidekey::{Error, ErrorKind, Result};
+
+use super::config::{self, PinnedVault};
+use super::identity::{load_identities, load_recipients};
+use super::location::Place;
+use super::passphrase::{NewPassphraseArgs, PassphraseArgs};
+use super::remote::location_text;
+use super::report::Report;
+use super::{escrow, work};
+
+/// make a vault: a location whose names and sizes only its writers can read
+///
+/// The vault's master key is drawn here, wrapped for every recipient in LOCATION/.sidekey/, and kept with what is pinned in
+/// this machine's configuration (0600), so that put and ls need no private key. Its fingerprint is printed: whoever joins
+/// from another machine compares it.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+examples:
+  sidekey init b2://bucket/backup -r backup.pub.pem
+  sidekey init vault -r a.pub.pem -r b.pub.pem --names plain
+  sidekey init b2://bucket/backup --escrow -i backup.pem
+  sidekey init b2://bucket/backup --passphrase-only
+
+Names are encrypted unless --names plain is given, or objects with plain names are there already.
+With --escrow or --passphrase-only the bucket and the passphrase are all that sidekey restore
+needs; whoever reads the bucket can guess the passphrase for as long as he likes, so it must be a
+strong one.")]
+pub(crate) struct Args {
+    /// where to make it
+    #[arg(value_name = "LOCATION")]
+    location: OsString,
+    /// encrypt for this public key (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    recipient: Vec<PathBuf>,
+    /// how names are kept: encrypted or plain
+    #[arg(long, value_name = "HOW", value_parser = names)]
+    names: Option<NamesMode>,
+    /// keep the private key of --identity in the vault too, encrypted under a new passphrase
+    #[arg(long, requires = "identity")]
+    escrow: bool,
+    /// the private key to keep in the vault
+    #[arg(short, long, value_name = "FILE", requires = "escrow")]
+    identity: Option<PathBuf>,
+    /// make the key pair too, and keep it in the vault alone
+    #[arg(long, conflicts_with_all = ["escrow", "identity"])]
+    passphrase_only: bool,
+    /// only tell what would be made
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    #[command(flatten)]
+    new_passphrase: NewPassphraseArgs,
+}
+
+#[derive(Serialize)]
+struct Made {
+    r#type: &'static str,
+    location: String,
+    vault: String,
+    names: String,
+    fingerprint: String,
+    recipients: Vec<String>,
+    escrow: bool,
+    config: String,
+}
+
+#[derive(Serialize)]
+struct Would {
+    r#type: &'static str,
+    location: String,
+    names: &'static str,
+}
+
+impl Args {
+    pub(crate) fn run(self, report: &Report) -> Result<()> {
+        let text = location_text(&self.location)?;
+        let place = match Place::root(&self.location, !self.dry_run) {
+            Err(error) if self.dry_run && error.kind() == ErrorKind::NotFound => {
+                return self.would(text, self.names_of(false)?, report);
+            }
+            opened => opened?,
+        };
+        let location = &place.target.location;
+        vault::refuse_vault(location)?;
+        let names = self.names_of(vault::has_objects(location)?)?;
+        if self.dry_run {
+            return self.would(text, names, report);
+        }
+        let mut recipients = load_recipients(&self.recipient)?;
+        let escrowed = self.escrowed(report)?;
+        if let Some(key) = &escrowed
+            && recipients.iter().all(|known| known.id() != key.id())
+        {
+            recipients.push(PublicKey::from_pem(key.public().to_pem().as_bytes())?);
+        }
+        if recipients.is_empty() {
+            return Err(Error::usage("no recipient: nobody could open the vault's master key")
+                .hint("name a public key with --recipient, or say --passphrase-only"));
+        }
+        let sealed =
+            escrowed.as_ref().map(|key| escrow::seal(key, &self.new_passphrase, &place)).transpose()?;
+        let opened = vault::draw(names, &OsRandom)?;
+        let fingerprint = opened.vault.fingerprint();
+        let options = InitOptions {
+            names,
+            recipients: &recipients,
+            escrow: sealed.as_ref().map(|text| text.as_str()),
+            now: work::now(),
+        };
+        // Pinned first: a vault that nobody on this machine can write to helps nobody.
+        let ids: Vec<String> = recipients.iter().map(|key| key.id().to_string()).collect();
+        let pinned = PinnedVault::of(
+            vault::Opened::new(
+                sidekey::vault::MasterKey::from_bytes(opened.master.expose()),
+                opened.vault.settings(),
+            ),
+            text.clone(),
+            load_again(&recipients)?,
+        );
+        let config = config::current().pin(&pinned)?;
+        if let Err(error) = vault::publish(location, &opened, &options) {
+            config::current().unpin(&pinned);
+            return Err(error);
+        }
+        let made = Made {
+            r#type: "init",
+            location: text.clone(),
+            vault: opened.vault.id().to_string(),
+            names: names.to_string(),
+            fingerprint: fingerprint.clone(),
+            recipients: ids,
+            escrow: escrowed.is_some(),
+            config: config.display().to_string(),
+        };
+        report.note(format_args!(
+            "{text} is vault {} now, names {names}; {} holds its master key: keep it private",
+            opened.vault.id(),
+            config.display()
+        ));
+        if escrowed.is_none() {
+            report.note(
+                "keep the private key: without it and this configuration the names and the files are lost",
+            );
+        }
+        report.result(&made, [format!("fingerprint {fingerprint}")]);
+        Ok(())
+    }
+
+    fn would(&self, location: String, names: NamesMode, report: &Report) -> Result<()> {
+        let text = format!("{location} would be a vault, names {names}");
+        report.result(&Would { r#type: "would-init", location, names: names.word() }, [text]);
+        Ok(())
+    }
+
+    fn names_of(&self, has_objects: bool) -> Result<NamesMode> {
+        match (self.names, has_objects) {
+            (Some(NamesMode::Encrypted), true) => {
+                Err(Error::input("objects with plain names are there, and names would be encrypted")
+                    .about(self.location.to_string_lossy())
+                    .hint("take another location, or --names plain"))
+            }
+            (Some(names), _) => Ok(names),
+            (None, true) => Ok(NamesMode::Plain),
+            (None, false) => Ok(NamesMode::Encrypted),
+        }
+    }
+
+    /// The private key that the vault is to hold.
+    fn escrowed(&self, report: &Report) -> Result<Option<PrivateKey>> {
+        if self.passphrase_only {
+            return PrivateKey::generate(escrow::BITS).map(Some);
+        }
+        let Some(file) = self.identity.as_ref().filter(|_| self.escrow) else { return Ok(None) };
+        let mut keys = load_identities(std::slice::from_ref(file), &self.passphrase, report)?;
+        Ok(keys.pop())
+    }
+}
+
+fn load_again(keys: &[PublicKey]) -> Result<Vec<PublicKey>> {
+    keys.iter().map(|key| PublicKey::from_pem(key.to_pem().as_bytes())).collect()
+}
+
+fn names(typed: &str) -> Result<NamesMode, String> {
+    typed.parse().map_err(|_| "is neither encrypted nor plain".to_owned())
+}

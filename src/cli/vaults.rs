@@ -1,0 +1,142 @@
+//! Which vault of this machine a location is in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sidekey::location::Location;
+use sidekey::location::argument::{Argument, Service};
+use sidekey::location::vault::settings_name;
+use sidekey::ops::vault;
+use sidekey::vault::{NamesMode, Vault};
+use sidekey::{Error, Result};
+
+use super::config::{self, PinnedVault};
+
+/// What was typed, with every remote looked up: where it is, whatever it is called.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    /// A path of this machine.
+    Local(PathBuf),
+    /// A path in a bucket.
+    Bucket(Service, String, Vec<u8>),
+}
+
+/// A vault of this machine, and the plain path below its root.
+pub(crate) struct Within {
+    pub(crate) pinned: PinnedVault,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) root: Address,
+    pub(crate) path: Vec<u8>,
+}
+
+/// The vault that an address is in, the innermost where there are several; nothing outside of all.
+///
+/// # Errors
+/// What reading the configuration of vaults fails with.
+pub(crate) fn find(address: &Address) -> Result<Option<Within>> {
+    let mut best: Option<(usize, PinnedVault, Address, Vec<u8>)> = None;
+    for pinned in config::current().vaults()? {
+        let Some((root, path)) = below(address, &pinned.location)? else { continue };
+        let len = pinned.location.len();
+        if best.as_ref().is_none_or(|(most, ..)| len > *most) {
+            best = Some((len, pinned, root, path));
+        }
+    }
+    Ok(best.map(|(_, pinned, root, path)| {
+        let vault = Arc::new(pinned.vault());
+        let path = plain(&vault, path);
+        Within { pinned, vault, root, path }
+    }))
+}
+
+/// The path of an address below the root of a vault.
+fn below(address: &Address, root: &str) -> Result<Option<(Address, Vec<u8>)>> {
+    match (address, Argument::parse(root.as_ref())?) {
+        (Address::Local(typed), Argument::Local(root)) => {
+            let rest =
+                [std::path::absolute(typed).ok(), real(typed)].into_iter().flatten().find_map(|typed| {
+                    let roots = [Some(root.clone()), std::fs::canonicalize(&root).ok()].into_iter().flatten();
+                    roots.filter_map(|root| Some(typed.strip_prefix(root).ok()?.to_owned())).next()
+                });
+            Ok(rest.map(|rest| {
+                use std::os::unix::ffi::OsStrExt as _;
+                let mut path = rest.as_os_str().as_bytes().to_vec();
+                if typed.as_os_str().as_bytes().ends_with(b"/") && !path.is_empty() {
+                    path.push(b'/');
+                }
+                (Address::Local(root), path)
+            }))
+        }
+        (Address::Bucket(service, bucket, path), Argument::Service(of, name, prefix))
+            if *service == of && *bucket == name =>
+        {
+            let prefix = prefix.strip_suffix(b"/").unwrap_or(&prefix).to_vec();
+            let rest = match path.strip_prefix(prefix.as_slice()) {
+                Some(rest) if prefix.is_empty() => Some(rest),
+                Some([]) => Some(&[][..]),
+                Some([b'/', rest @ ..]) => Some(rest),
+                _ => None,
+            };
+            Ok(rest.map(|rest| (Address::Bucket(of, name, prefix), rest.to_vec())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A path with its links followed as far as it is there.
+fn real(typed: &Path) -> Option<PathBuf> {
+    let typed = std::path::absolute(typed).ok()?;
+    typed.ancestors().find_map(|there| {
+        let rest = typed.strip_prefix(there).ok()?;
+        Some(std::fs::canonicalize(there).ok()?.join(rest))
+    })
+}
+
+/// A path as the shell completes it in a folder of this machine is made of encrypted names.
+fn plain(vault: &Vault, path: Vec<u8>) -> Vec<u8> {
+    let stored = std::str::from_utf8(&path).ok().filter(|_| vault.names() == NamesMode::Encrypted);
+    let Some(folders) = stored.and_then(|stored| vault.plain_folder(stored)) else { return path };
+    let mut plain = folders.join(&b'/');
+    if path.ends_with(b"/") {
+        plain.push(b'/');
+    }
+    plain
+}
+
+/// Refuses a folder in a vault that this machine does not take part in: names would be wrong both ways.
+///
+/// # Errors
+/// `Usage` when it is in one.
+pub(crate) fn refuse_folder(typed: &Path) -> Result<()> {
+    let Some(real) = real(typed) else { return Ok(()) };
+    match real.ancestors().find(|folder| folder.join(settings_name()).is_file()) {
+        Some(root) => Err(unknown().at(root)),
+        None => Ok(()),
+    }
+}
+
+/// The same for a place in a bucket, where that can be told.
+///
+/// # Errors
+/// `Usage` when it is in one.
+pub(crate) fn refuse_bucket(store: &Location, path: &[u8]) -> Result<()> {
+    let Ok(path) = std::str::from_utf8(path) else { return Ok(()) };
+    let path = path.trim_end_matches('/');
+    let ends =
+        path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|end| *end > 0).chain([0]);
+    for end in ends {
+        let Some(prefix) = path.get(..end) else { continue };
+        if let Ok(root) = Location::new(store.shared_store(), prefix)
+            && let Ok(Some(_)) = vault::settings(&root)
+        {
+            return Err(unknown().about(store.store().show(prefix)));
+        }
+    }
+    Ok(())
+}
+
+fn unknown() -> Error {
+    Error::usage("is a vault that this machine does not take part in").hint(
+        "sidekey vault join LOCATION -i KEY takes part in it; sidekey restore needs only the private key or its passphrase",
+    )
+}

@@ -1,0 +1,294 @@
+//! Vaults: made, opened with a private key, and compared with what is pinned.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use crate::crypto::rsa::{PrivateKey, PublicKey};
+use crate::format::Envelope;
+use crate::location::Location;
+use crate::location::vault::{self as stored, escrow_name, master_envelope, master_name, settings_name};
+use crate::ops::runtime;
+use crate::random::Random;
+use crate::secret::FileKey;
+use crate::store::{ListOptions, Listed, Object, OnlyIf, PutOptions, Right};
+use crate::vault::settings::Settings;
+use crate::vault::{MasterKey, NamesMode, Vault, VaultId};
+use crate::wrap::{open_entry, wrap};
+use crate::{Error, ErrorKind, Result};
+
+/// The most bytes of an escrowed private key that are read.
+const MOST_ESCROW: u64 = 64 << 10;
+
+/// A vault, and the key that opens it.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the vault is.
+    pub vault: Vault,
+    /// Its master key.
+    pub master: MasterKey,
+}
+
+impl Opened {
+    /// The vault of this master key.
+    pub fn new(master: MasterKey, settings: Settings) -> Self {
+        let Settings { id, generation, names } = settings;
+        Self { vault: Vault::new(&master, id, generation, names), master }
+    }
+}
+
+/// How to make a vault.
+#[derive(Debug)]
+pub struct InitOptions<'a> {
+    /// How names are kept.
+    pub names: NamesMode,
+    /// Whose private keys open the master key.
+    pub recipients: &'a [PublicKey],
+    /// The private key that is kept in the vault, encrypted under a passphrase: the text of its file.
+    pub escrow: Option<&'a str>,
+    /// The time that the master envelope says it was created.
+    pub now: SystemTime,
+}
+
+/// Makes a vault out of keys that are on this machine alone; [`publish`] makes it one that others can open.
+///
+/// # Errors
+/// What the source of randomness fails with.
+pub fn draw(names: NamesMode, random: &dyn Random) -> Result<Opened> {
+    let settings = Settings { id: VaultId::generate(random)?, generation: 1, names };
+    Ok(Opened::new(MasterKey::generate(random)?, settings))
+}
+
+/// Writes what makes a location a vault: the master envelope first, the settings last, so that there is never a vault that
+/// nobody can open. The caller has kept the master key before.
+///
+/// # Errors
+/// `Conflict` when it is a vault already; `Input` for encrypted names where objects with plain names are; what the store
+/// fails with.
+pub fn publish(location: &Location, opened: &Opened, options: &InitOptions<'_>) -> Result<()> {
+    let file_key = FileKey::from_bytes(opened.master.expose());
+    let envelope = wrap(&file_key, &opened.vault.data_id(), options.recipients, options.now)?.to_text()?;
+    runtime::start()?.block_on(async {
+        location.store().require(location.prefix(), &[Right::List, Right::Read, Right::Write]).await?;
+        check_new(location).await?;
+        create(location, &master_name(opened.vault.generation()), envelope.into()).await?;
+        if let Some(escrow) = options.escrow {
+            create(location, &escrow_name(), Bytes::copy_from_slice(escrow.as_bytes())).await?;
+        }
+        create(location, &settings_name(), opened.vault.settings_file().into()).await
+    })
+}
+
+/// Whether objects of any kind are there, but for what is sidekey's own.
+///
+/// # Errors
+/// What listing fails with.
+pub fn has_objects(location: &Location) -> Result<bool> {
+    runtime::start()?.block_on(async {
+        let options = ListOptions { prefix: location.prefix().to_owned(), ..ListOptions::default() };
+        let mut listed = location.store().list(options);
+        while let Some(next) = listed.next().await.transpose()? {
+            let (Listed::Object(Object { key, .. }) | Listed::Folder(key)) = next;
+            if location.relative(&key).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Refuses a location that is a vault already.
+///
+/// # Errors
+/// `Conflict` when it is one; what reading fails with.
+pub fn refuse_vault(location: &Location) -> Result<()> {
+    runtime::start()?.block_on(check_new(location))
+}
+
+async fn check_new(location: &Location) -> Result<()> {
+    match stored::settings(location).await? {
+        None => Ok(()),
+        Some(_) => Err(Error::conflict("is a vault already")
+            .about(location.store().show(location.prefix()))
+            .hint("sidekey vault join takes part in it")),
+    }
+}
+
+async fn create(location: &Location, stored: &str, bytes: Bytes) -> Result<()> {
+    let (store, key) = (location.store(), location.key(stored));
+    let size = Some(bytes.len() as u64);
+    let options = PutOptions { only_if: OnlyIf::Absent, size, ..PutOptions::default() };
+    match store.put(&key, bytes, &options).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            Err(Error::conflict("is there already").about(store.show(&key)).hint(
+                "an init that was interrupted left it, or another one is running; look, and remove .sidekey/ by hand",
+            ))
+        }
+        Err(error) => Err(error.about(store.show(&key))),
+    }
+}
+
+/// Whether a location is the root of a vault, as far as can be told: who may only write cannot look.
+///
+/// # Errors
+/// What reading fails with.
+pub fn settings(location: &Location) -> Result<Option<Settings>> {
+    let read = match runtime::start()?.block_on(stored::settings(location)) {
+        Err(error) if error.kind() == ErrorKind::Permission => return Ok(None),
+        read => read?,
+    };
+    let shown = || location.store().show(&location.key(&settings_name()));
+    read.map(|bytes| Settings::parse(&bytes).map_err(|error| error.about(shown()))).transpose()
+}
+
+/// Refuses a location whose settings are not those of its vault.
+///
+/// # Errors
+/// `Integrity` when they differ or are missing; what reading fails with.
+pub fn check(location: &Location) -> Result<()> {
+    runtime::start()?.block_on(stored::check_settings(location))
+}
+
+/// Opens a vault with private keys: the master key is the one that made its settings. Whether it is the vault that was
+/// meant tells only its fingerprint: the public key is public, and anybody who writes there can make one.
+///
+/// # Errors
+/// `NotFound` when it is no vault; `Auth` when the keys open no entry; `Integrity` when what they open did not make the
+/// settings.
+pub fn open(location: &Location, identities: &[PrivateKey]) -> Result<Opened> {
+    let shown = location.store().show(&location.key(&settings_name()));
+    let (file, settings, envelope) = runtime::start()?.block_on(async {
+        let file = stored::settings(location).await?.ok_or_else(|| {
+            Error::not_found("there is no vault")
+                .about(&*shown)
+                .hint("a vault is named by its root, where sidekey init made it")
+        })?;
+        let settings = Settings::parse(&file).map_err(|error| error.about(&*shown))?;
+        let envelope = master_envelope(location, settings.generation).await?;
+        Ok::<_, Error>((file, settings, envelope))
+    })?;
+    let mut wrong = None;
+    for master in masters(&envelope, &settings, identities) {
+        let opened = Opened::new(master, settings);
+        match opened.vault.check_settings(&file) {
+            Ok(()) => return Ok(opened),
+            Err(error) => wrong = Some(error.about(&*shown)),
+        }
+    }
+    Err(wrong.unwrap_or_else(|| {
+        let given: Vec<String> = identities.iter().map(|key| key.id().short()).collect();
+        let wrapped: Vec<String> = envelope.entries().map(|entry| entry.recipient.short()).collect();
+        Error::auth(format!(
+            "the vault's master key is wrapped for key {}, but the keys given are {}",
+            wrapped.join(", "),
+            if given.is_empty() { "none".to_owned() } else { given.join(", ") }
+        ))
+        .about(location.store().show(&location.key(&master_name(settings.generation))))
+        .hint("give the private key of one of those recipients with --identity")
+    }))
+}
+
+/// Every key that the private keys find in a master envelope.
+fn masters(envelope: &Envelope, settings: &Settings, identities: &[PrivateKey]) -> Vec<MasterKey> {
+    let data_id = settings.id.data_id(settings.generation);
+    let entries = envelope.entries().filter(|entry| entry.data_id == data_id);
+    entries
+        .flat_map(|entry| identities.iter().filter_map(|identity| open_entry(entry, identity)))
+        .map(|key| MasterKey::from_bytes(key.expose()))
+        .collect()
+}
+
+/// Whether all that these private keys open in an envelope of a master key is the key that made the settings.
+///
+/// # Errors
+/// `Integrity` when one is another: somebody planted it. What reading the settings fails with.
+pub(crate) async fn check_master(
+    location: &Location,
+    stored_name: &str,
+    envelope: &Envelope,
+    identities: &[PrivateKey],
+) -> Result<()> {
+    let Some(file) = stored::settings(location).await? else { return Ok(()) };
+    let settings = Settings::parse(&file)?;
+    if stored_name != master_name(settings.generation) {
+        return Ok(());
+    }
+    let keys = masters(envelope, &settings, identities);
+    match keys.into_iter().all(|key| Opened::new(key, settings).vault.check_settings(&file).is_ok()) {
+        true => Ok(()),
+        false => Err(Error::integrity(
+            "holds another key than the one that made the vault's settings; it was left alone",
+        )
+        .about(location.store().show(&location.key(stored_name)))
+        .hint(
+            "somebody planted it, or rolled the settings back: compare with an older version or another copy",
+        )),
+    }
+}
+
+/// The private key that is kept in a vault, as the text of its file; nothing where there is none.
+///
+/// # Errors
+/// What reading fails with.
+pub fn escrow(location: &Location) -> Result<Option<Bytes>> {
+    runtime::start()?.block_on(stored::own(location, &escrow_name(), MOST_ESCROW))
+}
+
+/// What replacing the escrowed key came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Older versions that were deleted.
+    pub purged: u64,
+    /// Why others are still there.
+    pub left: Vec<String>,
+}
+
+/// Writes the escrowed private key anew, and deletes its older versions by the ids that were read before. The new one is
+/// read back before any is deleted.
+///
+/// # Errors
+/// What the store fails with; `Integrity` when what is read back is not what was written. Nothing was deleted then.
+pub fn replace_escrow(location: &Location, text: &str) -> Result<Replaced> {
+    let (store, key) = (location.store(), location.key(&escrow_name()));
+    runtime::start()?.block_on(async {
+        store.require(&key, &[Right::List, Right::Read, Right::Write]).await?;
+        let keeps_versions = store.capabilities().await?.versions;
+        let before = match keeps_versions {
+            true => versions(location, &key).await?,
+            false => vec![],
+        };
+        let options = PutOptions { size: Some(text.len() as u64), ..PutOptions::default() };
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        store.put(&key, body, &options).await.map_err(|error| error.about(store.show(&key)))?;
+        let read = stored::own(location, &escrow_name(), MOST_ESCROW).await?;
+        if read.as_deref() != Some(text.as_bytes()) {
+            return Err(Error::integrity("is not what was written; nothing was deleted")
+                .about(store.show(&key))
+                .hint("run the same again"));
+        }
+        let mut replaced = Replaced::default();
+        for version in before {
+            match store.delete(&key, &version).await {
+                Ok(()) => replaced.purged += 1,
+                Err(error) => replaced.left.push(format!("version {version}: {}", error.line())),
+            }
+        }
+        Ok(replaced)
+    })
+}
+
+async fn versions(location: &Location, key: &str) -> Result<Vec<String>> {
+    let options = ListOptions { prefix: key.to_owned(), versions: true, ..ListOptions::default() };
+    let mut listed = location.store().list(options);
+    let mut versions = vec![];
+    while let Some(next) = listed.next().await.transpose()? {
+        if let Listed::Object(object) = next
+            && object.key == key
+        {
+            versions.push(object.version);
+        }
+    }
+    Ok(versions)
+}

@@ -1,0 +1,398 @@
+//! Vaults, by the real binary: what the store sees, what it can do to them, and what another machine needs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::common::{Ended, Place, SIDEKEY, ended, noise, objects, path_of, same_trees};
+use crate::server::World;
+
+const STRONG: &str = "correct horse battery staple";
+
+/// A tree whose names and contents can be searched for.
+fn planted() -> Place {
+    let place = Place::with_keys();
+    for folder in ["tree/Grundriss/Keller", "tree/leer"] {
+        place.mkdir(folder);
+    }
+    place.write("tree/Kontoauszug.pdf", "Geheimnis eins");
+    place.write("tree/Grundriss/Keller/Kontoauszug.pdf", "Geheimnis zwei");
+    place.write("tree/Grundriss/.folder", "called like the metadata of a folder");
+    place.write("tree/server.key", "called like an envelope");
+    place.write("tree/a.enc", "called like a container");
+    place.write("tree/null", "");
+    place.write(Path::new("tree").join(path_of(b"nicht\xffUTF8")), "odd");
+    place.write(Path::new("tree").join("Lange".repeat(40)), "long");
+    place.mkdir(Path::new("tree").join("Ordner".repeat(40)));
+    place.write(Path::new("tree").join("Ordner".repeat(40)).join("drin"), "in a long folder");
+    // Two names that differ by normalisation alone.
+    place.write("tree/caf\u{e9}", "composed");
+    place.write("tree/cafe\u{301}", "decomposed");
+    place.write("tree/gross", noise((5 << 20) + 3, 5));
+    place
+}
+
+fn vault() -> Place {
+    let place = planted();
+    place.mkdir("vault");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    place.sidekey("put tree/ vault").good();
+    place
+}
+
+/// Every file below a folder.
+fn files(place: &Place, folder: &str) -> Vec<PathBuf> {
+    let all = walkdir::WalkDir::new(place.path(folder)).into_iter().map(Result::unwrap);
+    all.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}
+
+/// Another machine: the same store and keys, and no configuration.
+fn elsewhere(place: &Place) -> Place {
+    let other = Place::new();
+    let copied = other.shell(&format!("cp -a '{0}/vault' '{0}/keys' .", place.root().display()));
+    assert_eq!(copied.code, Some(0), "{copied:?}");
+    other
+}
+
+const WORDS: [&str; 10] = [
+    "Kontoauszug",
+    "Grundriss",
+    "Keller",
+    ".folder",
+    "server",
+    "nicht",
+    "LangeLange",
+    "OrdnerOrdner",
+    "Geheimnis",
+    "caf\u{e9}",
+];
+
+fn assert_hidden(text: &[u8], what: &str) {
+    for word in WORDS {
+        assert!(!text.windows(word.len()).any(|found| found == word.as_bytes()), "{word} in {what}");
+    }
+}
+
+#[test]
+fn the_store_sees_no_name_and_everything_comes_back() {
+    let place = vault();
+    for file in files(&place, "vault") {
+        assert_hidden(file.strip_prefix(place.root()).unwrap().as_os_str().as_encoded_bytes(), "a name");
+        assert_hidden(&std::fs::read(&file).unwrap(), &file.display().to_string());
+    }
+    place.sidekey("get -i keys/old.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    place.sidekey("verify -i keys/old.pem vault").good();
+    place.sidekey("verify vault").good();
+    // Plain names on the command line, in the vault and below it.
+    assert_eq!(
+        place.sidekey("cat -q -i keys/old.pem vault/Grundriss/Keller/Kontoauszug.pdf").good().stdout,
+        "Geheimnis zwei"
+    );
+    let listed = place.sidekey("ls vault/Grundriss").good();
+    // In the order of the stored names, which is none.
+    let mut names: Vec<_> = listed.stdout.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, [".folder", "Keller/"], "{listed:?}");
+    let mode = place.names_in(".config/sidekey/vaults");
+    assert_eq!(place.mode(&format!(".config/sidekey/vaults/{}", mode[0])), 0o600);
+}
+
+/// The names too, by an implementation that shares no code with this one.
+#[test]
+fn python_alone_recovers_everything() {
+    let place = vault();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let python = format!("{root}/.venv/bin/python");
+    assert!(Path::new(&python).exists(), "{python} is missing; run scripts/test once, it makes .venv");
+    let recover = |to: &str| {
+        let script = format!("{root}/scripts/restore.py");
+        ended(&mut place.command(&python, &[&script, "-i", "keys/old.pem", "vault", "-o", to]))
+    };
+    let run = recover("back");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    // With another master key than that of the settings nothing is guessed.
+    let file = place.path("vault/.sidekey/vault.json");
+    place.write(&file, place.text("vault/.sidekey/vault.json").replacen("\"hmac\":\"", "\"hmac\":\"0", 1));
+    let run = recover("wrong");
+    assert_eq!(run.code, Some(3), "{run:?}");
+}
+
+#[test]
+fn details_need_neither_key_nor_container() {
+    let place = vault();
+    // Containers are cut behind their headers: nothing more is read.
+    let lines = objects(&place.sidekey("ls -lR vault --json").good().stdout);
+    let size = |name: &str| {
+        let line = lines.iter().find(|line| line["name"] == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(line["size_min"], line["size_max"], "{line:?}");
+        line["size_max"].as_u64().unwrap()
+    };
+    assert_eq!(size("Kontoauszug.pdf"), 14);
+    assert_eq!(size("gross"), (5 << 20) + 3);
+    assert_eq!(size(&"Lange".repeat(40)), 4);
+    assert_eq!(size("null"), 0);
+}
+
+#[test]
+fn what_was_swapped_or_planted_is_refused_and_named() {
+    let place = Place::with_keys();
+    place.mkdir("vault");
+    place.mkdir("tree");
+    place.write("tree/a", "the contents of a");
+    place.write("tree/b", "the contents of b");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    place.sidekey("put tree/a tree/b vault/").good();
+    let of = |name: &str| -> (PathBuf, PathBuf) {
+        let lines = objects(&place.sidekey("ls vault --json").good().stdout);
+        let object =
+            lines.iter().find(|line| line["name"] == name).unwrap()["object"].as_str().unwrap().to_owned();
+        let container = place.path("vault").join(&object);
+        let bare = object.strip_suffix("enc").unwrap().to_owned();
+        let all = place.names_in("vault");
+        let envelope = all.iter().find(|name| name.starts_with(&bare) && name.ends_with(".key.enc")).unwrap();
+        (container, place.path("vault").join(envelope))
+    };
+    let (a, b) = (of("a"), of("b"));
+    // The envelope takes the data id along in its name.
+    let renamed = |envelope: &Path, container: &Path| {
+        let short = envelope.to_str().unwrap().rsplit('.').nth(2).unwrap().to_owned();
+        container.with_extension(format!("{short}.key.enc"))
+    };
+    let bytes = |path: &Path| std::fs::read(path).unwrap();
+    let (old_a, old_b) = ((bytes(&a.0), bytes(&a.1)), (bytes(&b.0), bytes(&b.1)));
+    std::fs::remove_file(&a.1).unwrap();
+    std::fs::remove_file(&b.1).unwrap();
+    place.write(&a.0, &old_b.0);
+    place.write(&b.0, &old_a.0);
+    place.write(renamed(&b.1, &a.0), &old_b.1);
+    place.write(renamed(&a.1, &b.0), &old_a.1);
+    for command in [
+        "verify vault",
+        "verify -i keys/old.pem vault",
+        "get -i keys/old.pem vault/ back",
+        "cat -i keys/old.pem vault/a",
+    ] {
+        let run = place.sidekey(command);
+        assert_eq!(run.code, Some(3), "{command}: {run:?}");
+        assert!(run.stderr.contains("its info record is not of this vault and this name"), "{run:?}");
+        assert!(run.stderr.contains("vault/a"), "{run:?}");
+        assert!(!run.stdout.contains("contents"), "{run:?}");
+    }
+    assert!(!place.path("back/a").exists() && !place.path("back/b").exists());
+
+    // A valid pair for the public key, by somebody without the master key.
+    let other = Place::with_keys();
+    other.mkdir("plain");
+    other.write("planted", "planted");
+    other.sidekey("put -r keys/old.pub.pem planted plain/").good();
+    for file in files(&other, "plain") {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let end = name.strip_prefix("planted").unwrap();
+        let bare = a.0.to_str().unwrap().strip_suffix(".enc").unwrap().to_owned();
+        std::fs::copy(&file, format!("{bare}{end}")).unwrap();
+    }
+    let run = place.sidekey("get -i keys/old.pem vault/a planted");
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(run.stderr.contains("has no info record of this vault"), "{run:?}");
+}
+
+#[test]
+fn another_vault_json_than_the_pinned_one_is_refused() {
+    let place = Place::with_keys();
+    place.mkdir("vault");
+    place.mkdir("other");
+    place.write("x", "x");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    place.sidekey("init other -r keys/old.pub.pem").good();
+    place.sidekey("put x vault/").good();
+    let good = place.text("vault/.sidekey/vault.json");
+    let file = place.path("vault/.sidekey/vault.json");
+    for (bad, says) in [
+        (place.text("other/.sidekey/vault.json"), "not of the pinned"),
+        (good.replace("encrypted", "plain"), "names are plain"),
+        (good.replace("\"generation\":1", "\"generation\":0"), "rolled back to generation 0"),
+        (good.replacen("\"hmac\":\"", "\"hmac\":\"0", 1), "HMAC is wrong"),
+        (String::new(), "no settings"),
+    ] {
+        place.write(&file, bad);
+        for command in ["put x vault/", "ls vault", "get -i keys/old.pem vault/ back", "vault show vault"] {
+            let run = place.sidekey(command);
+            assert_eq!(run.code, Some(3), "{command}: {run:?}");
+            assert!(run.stderr.contains(says), "{run:?} / {says}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    let run = place.sidekey("put x vault/");
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(run.stderr.contains("there are no settings"), "{run:?}");
+    place.write(&file, good);
+    assert_eq!(place.sidekey("ls vault").good().stdout, "x\n");
+}
+
+#[test]
+fn another_machine_joins_with_the_key_or_with_an_exported_configuration() {
+    let place = vault();
+    let shown = place.sidekey("vault show vault").good().stdout;
+    let fingerprint =
+        shown.lines().find_map(|line| line.trim().strip_prefix("fingerprint ")).unwrap().to_owned();
+    let other = elsewhere(&place);
+    let run = other.sidekey("ls vault");
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("vault join"), "{run:?}");
+    other.write("y", "y");
+    assert_eq!(other.sidekey("put -r keys/old.pub.pem y vault/").code, Some(2));
+
+    let wrong = other.sidekey("vault join vault -i keys/old.pem --fingerprint 0000");
+    assert_eq!(wrong.code, Some(3), "{wrong:?}");
+    assert_eq!(other.sidekey("vault join vault -i keys/new.pem").code, Some(1));
+    let joined =
+        other.sidekey(&format!("vault join vault -i keys/old.pem --fingerprint {fingerprint}")).good();
+    assert!(joined.stdout.contains(&fingerprint), "{joined:?}");
+    assert!(other.sidekey("ls vault").good().stdout.contains("Kontoauszug.pdf\n"));
+    // The recipients came along.
+    other.sidekey("put y vault/").good();
+
+    place.sidekey("vault export-config vault -o laptop.json").good();
+    assert_eq!(place.mode("laptop.json"), 0o600);
+    let third = elsewhere(&place);
+    third.write("laptop.json", place.read("laptop.json"));
+    third.chmod("laptop.json", 0o644);
+    assert_eq!(third.sidekey("vault join vault --exported laptop.json").code, Some(1));
+    third.chmod("laptop.json", 0o600);
+    third.sidekey("vault join vault --exported laptop.json").good();
+    assert!(third.sidekey("ls vault").good().stdout.contains("Kontoauszug.pdf\n"));
+}
+
+#[test]
+fn a_new_machine_restores_with_the_passphrase_alone() {
+    let place = planted();
+    let init = ["init", "vault", "--passphrase-only"];
+    let weak = place.run_with(&init, None, Some("short"));
+    assert_eq!(weak.code, Some(1), "{weak:?}");
+    assert!(weak.stderr.contains("too weak"), "{weak:?}");
+    place.run_with(&init, None, Some(STRONG)).good();
+    place.sidekey("put tree/ vault").good();
+
+    let other = elsewhere(&place);
+    let restore = ["restore", "vault", "back"];
+    let wrong = other.run_with(&restore, Some("wrong"), None);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    let run = other.run_with(&restore, Some(STRONG), None).good();
+    assert!(run.stderr.contains("fingerprint") && run.stderr.contains("cannot be told"), "{run:?}");
+    same_trees(&other.tree("back"), &place.tree("tree"), false);
+    // Again, with one file gone: the rest is left alone.
+    std::fs::remove_file(other.path("back/server.key")).unwrap();
+    let again = other.run_with(&restore, Some(STRONG), None).good();
+    assert!(again.stderr.contains("restored 2 files,"), "{again:?}");
+    other.run_with(&["restore", "vault", "Grundriss/Keller", "part"], Some(STRONG), None).good();
+    assert_eq!(other.text("part/Keller/Kontoauszug.pdf"), "Geheimnis zwei");
+
+    // The passphrase changes: the old one opens nothing any more.
+    place.run_with(&["vault", "passwd", "vault"], Some(STRONG), Some("another long passphrase")).good();
+    let other = elsewhere(&place);
+    assert_eq!(other.run_with(&restore, Some(STRONG), None).code, Some(1));
+    other.run_with(&restore, Some("another long passphrase"), None).good();
+}
+
+/// The code of README's "Restore on a new machine", as it stands there.
+#[test]
+fn the_readme_restores_as_written() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let code = |marker: &str| {
+        let (_, rest) = readme.split_once(&format!("<!-- {marker} -->\n```sh\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let run = |place: &Place, script: &str| {
+        let script = format!("set -e\nsidekey() {{ \"$PROGRAM\" \"$@\"; }}\n{script}");
+        let mut command = place.command("sh", &["-c", &script]);
+        ended(command.env("SIDEKEY_PASSPHRASE", STRONG).env("SIDEKEY_NEW_PASSPHRASE", STRONG)).good()
+    };
+    let place = Place::new();
+    place.mkdir("Documents/letters");
+    place.write("Documents/letters/a", "dear");
+    run(&place, &code("vault init"));
+    let other = Place::new();
+    other.shell(&format!("cp -a '{}/archive' .", place.root().display())).good();
+    run(&other, &code("vault restore"));
+    same_trees(&other.tree("restored/Documents"), &place.tree("Documents"), false);
+}
+
+#[test]
+fn a_location_that_is_no_vault_is_restored_with_the_key() {
+    let place = planted();
+    place.mkdir("plain");
+    place.sidekey("put -r keys/old.pub.pem tree/ plain").good();
+    place.sidekey("restore plain -i keys/old.pem back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    assert_eq!(place.sidekey("restore plain back").code, Some(2));
+    // Where plain names are, a vault keeps them.
+    assert_eq!(place.sidekey("init plain -r keys/old.pub.pem --names encrypted").code, Some(1));
+}
+
+#[test]
+fn rewrap_takes_the_master_key_along() {
+    let place = vault();
+    let run = place.sidekey("rewrap vault -i keys/old.pem --to keys/new.pub.pem");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let audit = place.sidekey("audit vault -i keys/old.pem");
+    assert_eq!(audit.code, Some(0), "{audit:?}");
+    place.sidekey("get -i keys/new.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    let other = elsewhere(&place);
+    assert_eq!(other.sidekey("vault join vault -i keys/old.pem").code, Some(1));
+    other.sidekey("vault join vault -i keys/new.pem").good();
+}
+
+#[test]
+fn names_that_can_be_go_there_and_back_and_others_fail_before_anything_is_sent() {
+    let place = Place::with_keys();
+    place.mkdir("vault");
+    place.mkdir("tree");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    for byte in (1..=255u8).filter(|byte| *byte != b'/') {
+        place.write(Path::new("tree").join(path_of(&[b'n', byte, b'.'])), [byte]);
+    }
+    for length in [1, 151, 152, 153, 254, 255] {
+        place.write(Path::new("tree").join("l".repeat(length)), [length as u8]);
+    }
+    place.sidekey("put tree/ vault").good();
+    place.sidekey("get -i keys/old.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    let before = place.fingerprint("vault");
+    place.write("x", "x");
+    let run = place.sidekey(&format!("put x vault/{}", "l".repeat(256)));
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("256 bytes"), "{run:?}");
+    assert_eq!(place.fingerprint("vault"), before);
+}
+
+fn on_b2(place: &Place, world: &World, line: &str) -> Ended {
+    let location = format!("b2://{}/backup", world.bucket);
+    let args: Vec<String> = line.split(' ').map(|word| word.replace('@', &location)).collect();
+    ended(place.command(SIDEKEY, &args).envs(world.environment()))
+}
+
+#[test]
+fn on_b2_details_are_in_the_listing_and_no_name_is_seen() {
+    let (place, world) = (planted(), World::new(&json!({})));
+    on_b2(&place, &world, "init @ -r keys/old.pub.pem").good();
+    on_b2(&place, &world, "put tree/ @").good();
+    for version in world.versions() {
+        assert_hidden(version.name.as_bytes(), "a name");
+        assert_hidden(format!("{:?}", version.info).as_bytes(), "the info of a file");
+    }
+    world.reset_calls();
+    let listed = on_b2(&place, &world, "ls -l @/Grundriss/Keller --json").good();
+    let calls = world.calls();
+    assert_eq!(objects(&listed.stdout)[0]["size_max"], 14, "{listed:?}");
+    // The settings of the vault are the one thing that is read.
+    assert_eq!(calls.of("b2_download_file_by_name") + calls.of("b2_download_file_by_id"), 1, "{calls:?}");
+    on_b2(&place, &world, "get -i keys/old.pem @/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    on_b2(&place, &world, "rm @/null").good();
+    let listed = on_b2(&place, &world, "ls @").good();
+    assert!(!listed.stdout.contains("null"), "{listed:?}");
+    assert_eq!(world.calls().violations, [""; 0]);
+}
