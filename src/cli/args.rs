@@ -176,8 +176,23 @@ fn s3cmd_options() -> [clap::Arg; 2] {
 }
 
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 12] =
-    ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "doctor", "bucket", "rewrap", "recipients"];
+const ON_LOCATIONS: [&str; 15] = [
+    "put",
+    "get",
+    "cat",
+    "ls",
+    "rm",
+    "verify",
+    "audit",
+    "clean",
+    "doctor",
+    "bucket",
+    "rewrap",
+    "recipients",
+    "reencrypt",
+    "incident",
+    "report",
+];
 
 /// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
 /// the configuration, not by the commands.
@@ -194,8 +209,8 @@ pub(super) fn command() -> clap::Command {
 /// Only what writes containers has something to ask the service for, and only what reads or writes them needs keys.
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
-        key if key == SSE.key => command == "put",
-        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "doctor"),
+        key if key == SSE.key => matches!(command, "put" | "reencrypt"),
+        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "doctor" | "report"),
         _ => true,
     }
 }

@@ -27,6 +27,7 @@ mod decrypt;
 mod doctor;
 mod encrypt;
 mod get;
+mod incident;
 mod inspect;
 mod keygen;
 mod ls;
@@ -35,7 +36,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod rewrap;
 mod rm;
 mod verify;
@@ -80,6 +83,9 @@ commands! {
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,

@@ -6,7 +6,9 @@ pub mod argument;
 pub mod customer;
 pub mod drive;
 pub mod listing;
+pub mod range;
 pub mod read;
+pub mod recipe;
 pub mod vault;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
-use crate::name::{self, ObjectName, containers_of, envelope_name};
+use crate::name::{self, ObjectName, RecipeSuffix, containers_of, envelope_name};
 use crate::store::Store;
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -32,6 +34,8 @@ pub struct Location {
     taken: Arc<AtomicBool>,
     /// What its names and records are made with, where it is the root of a vault.
     vault: Option<Arc<Vault>>,
+    /// How a script called what it put there, where it is not as the recipe does.
+    recipe_suffix: Option<Arc<RecipeSuffix>>,
 }
 
 impl Location {
@@ -45,7 +49,7 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix, taken: Arc::default(), vault: None })
+        Ok(Self { store, prefix, taken: Arc::default(), vault: None, recipe_suffix: None })
     }
 
     /// The same as the root of a vault: `.sidekey/` of the vault lies here.
@@ -69,6 +73,17 @@ impl Location {
             _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
         };
         Ok(Self { store, ..self.clone() })
+    }
+
+    /// The same where a script gave the pairs of the OpenSSL recipe other names.
+    #[must_use]
+    pub fn with_recipe_suffix(self, suffix: Option<RecipeSuffix>) -> Self {
+        Self { recipe_suffix: suffix.map(Arc::new), ..self }
+    }
+
+    /// How a script called the pairs of the OpenSSL recipe, where it is not as the recipe does.
+    pub(crate) fn recipe_suffix(&self) -> Option<&RecipeSuffix> {
+        self.recipe_suffix.as_deref()
     }
 
     /// The store that it is in.
@@ -127,6 +142,15 @@ impl Location {
             let segments = stored.split('/').filter(|segment| !segment.is_empty());
             segments.map(|segment| name::plain_folder(segment.as_bytes())).collect()
         })
+    }
+
+    /// The keys that the container of `name` may have: its own, and that which a script would have given it.
+    pub(crate) fn container_keys(&self, name: &ObjectName) -> impl Iterator<Item = String> {
+        let usual = self.container_key(name);
+        let bare = usual.strip_suffix(".enc").unwrap_or(&usual);
+        let other = self.recipe_suffix().map(|suffix| suffix.container(bare));
+        let other = other.filter(|other| *other != usual);
+        [usual].into_iter().chain(other)
     }
 
     /// The stored name of a key: the key without the prefix; nothing for a key of somewhere else, and for what is

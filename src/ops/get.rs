@@ -2,6 +2,7 @@
 
 mod existing;
 mod one;
+mod recipe;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,8 +22,10 @@ use crate::name::{ObjectName, is_container_name, is_envelope_name};
 use crate::ops::events::{Counting, Event, Observer, Summary};
 use crate::ops::filter::Filter;
 use crate::ops::place::{Lookup, Place};
+use crate::ops::recipe_objects::Recipes;
 use crate::ops::restore::Restoring;
 use crate::ops::{atomic, parallel, rights, runtime};
+use crate::recipe::Named;
 use crate::store::{Object, Right};
 use crate::{Error, Result};
 
@@ -69,6 +72,8 @@ pub struct GetOptions {
     pub salvage: bool,
     /// Whether to say only what would be done.
     pub dry_run: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work; nothing for as many as the store takes requests, within reason.
     pub jobs: Option<usize>,
 }
@@ -111,6 +116,8 @@ pub fn get(
         handle: runtime.handle(),
         large: Mutex::new(()),
         folders: Mutex::default(),
+        recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, &counting),
+        unsettled: Mutex::default(),
     };
     let jobs = options.jobs.map_or_else(|| default_jobs(&places, runtime.handle()), Ok)?;
     std::thread::scope(|scope| {
@@ -123,11 +130,13 @@ pub fn get(
             }
         });
     });
+    run.settled(jobs);
     run.finish();
     Ok(counting.summary())
 }
 
 /// One object to get.
+#[derive(Clone)]
 struct Item<'a> {
     location: &'a Location,
     name: ObjectName,
@@ -216,6 +225,9 @@ struct Getting<'a> {
     large: Mutex<()>,
     /// The folders whose names are not on the disk yet: once for all files is enough.
     folders: Mutex<BTreeSet<PathBuf>>,
+    recipes: Recipes<'a>,
+    /// Files of the OpenSSL recipe of which others have to tell how they were made.
+    unsettled: Mutex<Vec<Item<'a>>>,
 }
 
 impl<'a> Getting<'a> {
@@ -292,6 +304,12 @@ impl<'a> Getting<'a> {
             return None;
         }
         if is_container_name(last) || is_envelope_name(last) {
+            if is_script_key_file(last) {
+                let why = "is called like the key file of a file NAME.key that a script encrypted, and is not restored";
+                return Some(Err(Error::integrity(why)
+                    .about(shown)
+                    .hint("fetch NAME.key.enc and NAME.key.key.enc with another tool, and run sidekey decrypt there")));
+            }
             return Some(Err(Error::integrity("has a name that no file can have, and is not restored")
                 .about(shown.escape_debug().to_string())
                 .hint("somebody else put it there; sidekey never writes such names")));
@@ -314,6 +332,11 @@ impl<'a> Getting<'a> {
             }
         }
     }
+}
+
+/// Whether a script made it for a file called `NAME.key`; sidekey writes such names with a `~`.
+fn is_script_key_file(last: &str) -> bool {
+    last.strip_suffix(".key.enc").is_some_and(|bare| bare.len() > 4 && bare.ends_with(".key"))
 }
 
 fn object_name(location: &Location, object: &Object) -> String {

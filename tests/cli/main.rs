@@ -26,6 +26,8 @@ mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod rotate_servers;
+mod rotation;
 mod s3;
 mod s3_lock;
 mod s3_requests;

@@ -19,7 +19,7 @@ use crate::pair::{
 };
 use crate::store::{
     Capabilities, Conditions, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store,
-    Unfinished, Upload, Written,
+    Unfinished, Upload, VersionId, Written,
 };
 use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -125,9 +125,25 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    store(location, request, None).await
+}
+
+/// The same in place of one version, as far as the store can tell: where that is not the current one any more, nothing is
+/// stored, and that is [`Stored::Exists`]. A store without such conditions is asked right before, and something may still
+/// come between.
+///
+/// # Errors
+/// Those of [`put`].
+pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &VersionId) -> Result<Stored> {
+    let request = PutRequest { if_exists: IfExists::Replace, ..request };
+    store(location, request, Some(over.clone())).await
+}
+
+async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
     let in_parts = matches!(request.content, Content::Parts { .. });
     let (if_exists, begun) = (request.if_exists, request.memory.and_then(UploadMemory::begun));
     let mut put = Putting::new(location, request).await?;
+    put.over = over;
     let mut machine = match begun {
         Some(_) => LocatedPut::resumed(if_exists),
         None if put.may_create_unseen() => LocatedPut::most_likely_new(),
@@ -188,6 +204,8 @@ struct Putting<'l, 'r> {
     store: &'l dyn Store,
     capabilities: Capabilities,
     conditions: Conditions,
+    /// The only version that may be replaced.
+    over: Option<VersionId>,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -217,6 +235,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             store: location.store(),
             capabilities: location.store().capabilities().await?,
             conditions: location.store().conditions().await?,
+            over: None,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -235,6 +254,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     fn may_create_unseen(&self) -> bool {
         matches!(self.request.content, Content::Whole(_))
             && self.request.if_exists == IfExists::Replace
+            && self.over.is_none()
             && self.capabilities.remote
             && !self.capabilities.versions
             && self.conditions.create_new
@@ -437,6 +457,11 @@ impl<'l, 'r> Putting<'l, 'r> {
         if !replace && !self.conditions.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }
+        if let Some(over) = self.over.as_ref().filter(|_| !self.conditions.replace_if)
+            && !is_current(self.store, &self.container, over).await?
+        {
+            return Ok(Reply::Exists);
+        }
         let written = match (&self.upload, &self.request.content) {
             (Some((upload, parts)), _) => upload.complete(*parts).await,
             (None, Content::Whole(bytes)) => {
@@ -539,7 +564,11 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
-            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
+            only_if: match (&self.over, replace) {
+                (Some(over), _) => OnlyIf::Version(over.clone()),
+                (None, true) => OnlyIf::Always,
+                (None, false) => OnlyIf::Absent,
+            },
             info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
@@ -561,6 +590,14 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn shown(&self) -> String {
         self.location.show_key(&self.container)
+    }
+}
+
+async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(object) => Ok(object.version == *version),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
