@@ -146,7 +146,7 @@ async fn store(location: &Location, request: PutRequest<'_>, over: Option<Versio
     put.over = over;
     let mut machine = match begun {
         Some(_) => LocatedPut::resumed(if_exists),
-        None if put.may_create_unseen() => LocatedPut::most_likely_new(),
+        None if put.over.is_none() && put.may_create_unseen() => LocatedPut::most_likely_new(),
         None => LocatedPut::new(if_exists, in_parts),
     };
     loop {
