@@ -341,7 +341,7 @@ fn a_bucket_that_is_not_there_is_named() {
     block_on(async {
         let store = s3_server::store("no-such-bucket");
         for error in [
-            store.capabilities().await.unwrap_err(),
+            store.conditions().await.unwrap_err(),
             store.put("object", Bytes::new(), &PutOptions::default()).await.unwrap_err(),
             store.get("object", &GetOptions::default()).await.unwrap_err(),
         ] {

@@ -260,7 +260,7 @@ fn no_newer_checksum_is_ever_sent() {
     });
     let store = store(&stub);
     block_on(async {
-        store.capabilities().await.unwrap();
+        store.conditions().await.unwrap();
         put(&*store).await.unwrap();
         let upload = store.upload("object", &PutOptions::default()).await.unwrap();
         upload.part(1, "part".into()).await.unwrap();

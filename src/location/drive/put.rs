@@ -254,6 +254,7 @@ impl<'l, 'r> Putting<'l, 'r> {
     fn may_create_unseen(&self) -> bool {
         matches!(self.request.content, Content::Whole(_))
             && self.request.if_exists == IfExists::Replace
+            && self.over.is_none()
             && self.capabilities.remote
             && !self.capabilities.versions
             && self.conditions.create_new

@@ -86,7 +86,7 @@ fn fields(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     while let [kind, first, rest @ ..] = der {
         let (len, rest) = match first {
             0..=0x7f => (usize::from(*first), rest),
-            0x81 | 0x82 | 0x83 | 0x84 => {
+            0x81..=0x84 => {
                 let (len, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 (len.iter().fold(0, |all, byte| all << 8 | usize::from(*byte)), rest)
             }

@@ -137,7 +137,7 @@ fn every_try_that_is_followed_by_another_is_told() {
     });
     block_on(put(&retry, "a", "x"));
     let waits = clock.waits();
-    let expected = [("put memory:a Transient 1", waits[0]), ("put memory:a Transient 2", waits[1])];
+    let expected = [("writing memory:a Transient 1", waits[0]), ("writing memory:a Transient 2", waits[1])];
     assert_eq!(*told.lock().unwrap(), expected.map(|(line, wait)| (line.to_owned(), wait)));
 }
 
