@@ -12,6 +12,7 @@ use sidekey::ops::inventory::{Calls, Inventory, Prices, inventory};
 use sidekey::ops::rewrap::Prove;
 use sidekey::ops::rotate::Ledger;
 use sidekey::random::{OsRandom, Random as _};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{Error, ErrorKind, Result};
 
@@ -123,6 +124,9 @@ impl Args {
             prove: Prove::Sample,
             seed,
             ledger: ledger.as_ref(),
+            adopt: false,
+            recipe: Named::default(),
+            suffix: None,
         };
         for (place, typed) in places.iter().zip(&self.locations) {
             if let Err(error) = rotate_location(place, &typed.to_string_lossy(), &how, report) {

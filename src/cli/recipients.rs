@@ -7,6 +7,7 @@ use serde::Serialize;
 use sidekey::ops::recipients::{Recipients, recipients};
 use sidekey::ops::rewrap::Prove;
 use sidekey::ops::rotate::{Ledger, RotateOptions, RotateSummary, rotate};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{KeyId, Result};
 
@@ -156,6 +157,8 @@ impl Change {
         guard::say_when_interrupted(report, AGAIN);
         let range = self.range.range()?;
         let options = RotateOptions {
+            adopt: false,
+            recipe: Named::default(),
             rotation: &rotation,
             range: &range,
             dry_run: self.dry_run,

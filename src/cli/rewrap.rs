@@ -6,9 +6,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use sidekey::location::argument::Argument;
 use sidekey::location::range::Range;
+use sidekey::name::RecipeSuffix;
 use sidekey::ops::rewrap::{Prove, RewrapOptions, RewrapSummary, rewrap};
 use sidekey::ops::rotate::{Journal, Ledger, RotateOptions, RotateSummary, rotate};
 use sidekey::random::{OsRandom, Random as _};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{Error, KeyId, Result};
 
@@ -16,7 +18,7 @@ use super::identity::{load_identities, load_recipients};
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
-use super::work::{self, RangeArgs, RecipeArgs, Watcher};
+use super::work::{self, RangeArgs, RecipeArgs, SuffixArgs, Watcher};
 use super::{config, guard};
 
 /// move envelopes from an old private key to new public keys
@@ -70,6 +72,8 @@ pub(crate) struct Args {
     adopt: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
     /// on which envelopes the old key is tried at the end
     #[arg(long, value_enum, default_value = "sample")]
     prove: Proof,
@@ -128,10 +132,6 @@ impl Args {
         if let Some(folder) = folders.first() {
             self.refuse_for_paths(folder)?;
         }
-        if self.adopt && !locations.is_empty() {
-            return Err(Error::usage("key files of a location cannot be adopted there")
-                .hint("sidekey get or any other tool brings the pairs to a folder; adopt them there"));
-        }
         let places: Vec<Place> =
             locations.iter().map(|typed| Place::open(typed.as_os_str())).collect::<Result<_>>()?;
         let new = load_recipients(&self.to)?;
@@ -152,6 +152,9 @@ impl Args {
             prove: self.prove.prove(),
             seed,
             ledger: ledger.as_ref(),
+            adopt: self.adopt,
+            recipe: self.recipe.named(),
+            suffix: self.suffix.suffix(),
         };
         for (place, typed) in places.iter().zip(&locations) {
             if let Err(error) = rotate_location(place, &typed.to_string_lossy(), &how, report) {
@@ -171,6 +174,7 @@ impl Args {
             (self.trust_envelopes, "--trust-envelopes"),
             (self.no_resume, "--no-resume"),
             (self.report.is_some(), "--report"),
+            (self.suffix.suffix().is_some(), "--recipe-suffix"),
             (self.range.from.is_some(), "--from"),
             (self.range.until.is_some(), "--until"),
         ];
@@ -222,6 +226,10 @@ pub(super) struct Locations<'a> {
     pub(super) prove: Prove,
     pub(super) seed: [u8; 16],
     pub(super) ledger: Option<&'a Ledger>,
+    /// What becomes of files of the OpenSSL recipe.
+    pub(super) adopt: bool,
+    pub(super) recipe: Named,
+    pub(super) suffix: Option<RecipeSuffix>,
 }
 
 /// Rewraps one location, and tells what it came to.
@@ -244,6 +252,8 @@ pub(super) fn rotate_location(
         dry_run: how.dry_run,
         purge: how.purge,
         compare: how.compare,
+        adopt: how.adopt,
+        recipe: how.recipe,
         jobs: place.jobs(how.jobs),
         prove: how.prove,
         seed: how.seed,
@@ -252,7 +262,8 @@ pub(super) fn rotate_location(
         ledger: how.ledger,
     };
     let watcher = Watcher::new(report, None, "rewrapped");
-    let summary = rotate(&place.target, &options, &watcher)?;
+    let target = place.target.clone().with_recipe_suffix(how.suffix.clone());
+    let summary = rotate(&target, &options, &watcher)?;
     drop(watcher);
     tell(report, &Totals::of_location(typed, &options, &summary));
     if summary.residue + summary.opened > 0 {

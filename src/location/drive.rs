@@ -7,6 +7,7 @@ mod clean;
 mod examine;
 mod fetch;
 mod put;
+mod recipe;
 mod relocate;
 mod remove;
 mod rewrap;
@@ -17,6 +18,7 @@ pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, pla
 pub use put::{
     Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put, put_over,
 };
+pub use recipe::Recipes;
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
 pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};
 pub use supersede::{Superseded, stands_over, supersede};

@@ -19,6 +19,7 @@ pub mod part;
 mod place;
 pub mod put;
 mod recipe_files;
+mod recipe_objects;
 pub mod recipients;
 pub mod reencrypt;
 pub mod remove;

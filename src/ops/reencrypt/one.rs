@@ -79,8 +79,8 @@ impl Reencrypting<'_> {
             }
             Err(error) => return Err(error),
         };
-        let store = self.location.store();
-        let key = read::file_key(self.handle, store, &object.key, &header, self.options.identities);
+        let location = self.location;
+        let key = read::file_key(self.handle, location, &object.key, &header, self.options.identities);
         match key {
             Ok(_) => Ok(Some((header.data_id(), true))),
             // Without an envelope for these keys nobody opens it with them.
@@ -132,8 +132,8 @@ impl Reencrypting<'_> {
             opened => opened?,
         };
         let header = reader.header()?;
-        let store = self.location.store();
-        let key = match read::file_key(self.handle, store, &object.key, &header, self.options.identities) {
+        let location = self.location;
+        let key = match read::file_key(self.handle, location, &object.key, &header, self.options.identities) {
             Err(error) if error.kind() == ErrorKind::Auth => return Ok(None),
             found => found?,
         };
