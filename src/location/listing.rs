@@ -610,7 +610,8 @@ mod tests {
         let store = store(&keys);
         let listed = |from: Option<&str>, until: Option<&str>| {
             let range = Range { from: from.map(ToOwned::to_owned), until: until.map(ToOwned::to_owned) };
-            entries(&store, "", &Scope::below(&["p"]).within(&range))
+            let location = Location::new(Arc::new(store.clone()), "").unwrap();
+            entries(&store, "", &Scope::below(&location, &["p"]).within(&range))
         };
         let objects = |entries: &[Result<Entry>]| -> Vec<String> {
             let of = |entry: &Result<Entry>| match entry.as_ref().unwrap() {
