@@ -58,13 +58,16 @@ impl Merged {
     }
 }
 
+/// A run, and where it stands: in which file, and as which there.
+type Placed = (usize, usize, RunReport);
+
 /// Reads reports and puts the runs of each rotation together: those of one location, from and to the same keys. Runs that
 /// only told what they would do are left out.
 ///
 /// # Errors
 /// Those of [`read`]; `Input` when there is no run in them.
 pub fn merge(paths: &[PathBuf]) -> Result<Vec<Merged>> {
-    let mut runs: Vec<(usize, usize, RunReport)> = vec![];
+    let mut runs: Vec<Placed> = vec![];
     for (file, path) in paths.iter().enumerate() {
         let found = read(path, |_| Ok(()))?;
         runs.extend(found.into_iter().enumerate().map(|(at, run)| (file, at, run)));
@@ -72,7 +75,7 @@ pub fn merge(paths: &[PathBuf]) -> Result<Vec<Merged>> {
     runs.retain(|(.., run)| !run.dry_run);
     // What was done later comes later; in one file that is its order.
     runs.sort_by(|one, other| one.2.time.cmp(&other.2.time));
-    let mut rotations: Vec<(Merged, Vec<(usize, usize, RunReport)>)> = vec![];
+    let mut rotations: Vec<(Merged, Vec<Placed>)> = vec![];
     for (file, at, run) in runs {
         match rotations.iter_mut().find(|(merged, _)| merged.is_of(&run)) {
             Some((_, runs)) => runs.push((file, at, run)),
@@ -90,7 +93,7 @@ pub fn merge(paths: &[PathBuf]) -> Result<Vec<Merged>> {
     Ok(rotations.into_iter().map(|(merged, runs)| put_together(merged, &runs)).collect())
 }
 
-fn put_together(mut merged: Merged, runs: &[(usize, usize, RunReport)]) -> Merged {
+fn put_together(mut merged: Merged, runs: &[Placed]) -> Merged {
     let mut done: Vec<&Range> = vec![];
     for (number, (file, at, run)) in runs.iter().enumerate() {
         merged.parts.push((*file, *at));
