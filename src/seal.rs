@@ -52,6 +52,8 @@ pub struct Sealed {
     pub plain_len: u64,
     /// The length of the container, in bytes.
     pub container_len: u64,
+    /// The SHA-256 of the plaintext, where it was asked for.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// Encrypts all of `source` under `file_key` into a container on `out`.
@@ -105,7 +107,7 @@ pub fn seal(
     write(&mut out, &seal_one(&sections, index, Kind::End, &end.to_bytes(), random)?)?;
     out.flush().map_err(|source| Error::io("cannot write", source))?;
     let container_len = section::container_len(end.total, header.section_size(), metadata_len).unwrap_or(0);
-    Ok(Sealed { header, plain_len: end.total, container_len })
+    Ok(Sealed { header, plain_len: end.total, container_len, digest: end.digest })
 }
 
 /// The exact length of the container that [`seal`] makes of `plain` bytes.

@@ -15,6 +15,7 @@ mod prompt;
 mod report;
 mod services;
 mod sse;
+mod transfer;
 mod work;
 
 mod audit;
@@ -22,6 +23,7 @@ mod bucket;
 mod cat;
 mod clean;
 mod completions;
+mod cp;
 mod decrypt;
 mod encrypt;
 mod get;
@@ -29,6 +31,7 @@ mod inspect;
 mod keygen;
 mod ls;
 mod man;
+mod mv;
 mod passwd;
 mod pubkey;
 mod put;
@@ -36,6 +39,7 @@ mod recipients;
 mod remote;
 mod rewrap;
 mod rm;
+mod sync;
 mod verify;
 
 use std::ffi::OsString;
@@ -71,6 +75,9 @@ commands! {
     Cat => cat,
     Ls => ls,
     Rm => rm,
+    Cp => cp,
+    Mv => mv,
+    Sync => sync,
     Verify => verify,
     Audit => audit,
     Clean => clean,

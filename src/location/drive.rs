@@ -4,6 +4,7 @@
 //! reply: what is not known is never taken for absent, and what may have been done never for not done.
 
 mod clean;
+mod copy;
 mod examine;
 mod fetch;
 mod put;
@@ -13,6 +14,9 @@ mod rewrap;
 
 pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
-pub use put::{Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put};
+pub use copy::{CopiedPair, CopyRequest, copy};
+pub use put::{
+    Begun, Content, Copied, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put,
+};
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
 pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};

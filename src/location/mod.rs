@@ -14,6 +14,7 @@ use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
 use crate::name::ObjectName;
 use crate::store::Store;
+use crate::store::throttled::Throttled;
 use crate::{Error, Result};
 
 /// The folder at the root of a location that is sidekey's own.
@@ -51,6 +52,13 @@ impl Location {
             _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
         };
         Ok(Self { store, prefix: self.prefix.clone() })
+    }
+
+    /// The same, given and asked for no more than so many bytes a second.
+    #[must_use]
+    pub fn limited(&self, bytes_a_second: u64) -> Self {
+        let store = Arc::new(Throttled::new(Arc::clone(&self.store), bytes_a_second));
+        Self { store, ..self.clone() }
     }
 
     /// The store that it is in.

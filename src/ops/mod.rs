@@ -26,5 +26,8 @@ mod rights;
 pub mod rotate;
 mod runtime;
 mod source;
+#[cfg(feature = "sync")]
+pub mod sync;
+pub mod transfer;
 pub mod verify;
 pub mod walk;

@@ -26,4 +26,5 @@ mod s3;
 mod secrets;
 mod services;
 mod stop;
+mod sync;
 mod verify;

@@ -19,7 +19,7 @@ use crate::pair::{
 };
 use crate::store::{
     Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
-    Upload, Written,
+    Upload, VersionId, Written,
 };
 use crate::{DataId, Error, ErrorKind, Result};
 
@@ -87,6 +87,21 @@ pub enum Content<'a> {
         /// Makes them.
         source: &'a mut dyn PartSource,
     },
+    /// Those of a container that is there under another name.
+    Copy(Copied),
+}
+
+/// A container that is copied within its store.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// Its key.
+    pub key: String,
+    /// Which version.
+    pub version: VersionId,
+    /// Its first bytes: its header.
+    pub head: Bytes,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 impl fmt::Debug for Content<'_> {
@@ -94,6 +109,7 @@ impl fmt::Debug for Content<'_> {
         match self {
             Self::Whole(bytes) => write!(f, "Whole({})", bytes.len()),
             Self::Parts { size, .. } => write!(f, "Parts({size:?})"),
+            Self::Copy(copied) => write!(f, "Copy({copied:?})"),
         }
     }
 }
@@ -124,7 +140,8 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
-    let in_parts = matches!(request.content, Content::Parts { .. });
+    // An envelope that was there already may be old: before a copy gets its name, too, it is confirmed.
+    let in_parts = !matches!(request.content, Content::Whole(_));
     let mut machine = match request.memory.and_then(UploadMemory::begun) {
         Some(_) => LocatedPut::resumed(request.if_exists),
         None => LocatedPut::new(request.if_exists, in_parts),
@@ -207,6 +224,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         let (head, size) = match &request.content {
             Content::Whole(bytes) => (head_of(bytes), bytes.len() as u64),
             Content::Parts { .. } => (Bytes::new(), 0),
+            Content::Copy(copied) => (head_of(&copied.head), copied.size),
         };
         Ok(Self {
             location,
@@ -284,6 +302,9 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     /// Sends all parts but the name. What turns out to be one part is kept, to be sent whole.
     async fn send_parts(&mut self) -> Result<Reply> {
+        if matches!(self.request.content, Content::Copy(_)) {
+            return Ok(Reply::Done);
+        }
         let taken = std::mem::replace(&mut self.request.content, Content::Whole(Bytes::new()));
         let Content::Parts { size, source } = taken else { return Ok(Reply::Failed) };
         let begun = self.request.memory.and_then(UploadMemory::begun);
@@ -424,6 +445,10 @@ impl<'l, 'r> Putting<'l, 'r> {
             (None, Content::Whole(bytes)) => {
                 let options = PutOptions { size: Some(self.size), ..self.options(replace) };
                 self.store.put(&self.container, bytes.clone(), &options).await
+            }
+            (None, Content::Copy(Copied { key, version, .. })) => {
+                let options = PutOptions { size: Some(self.size), ..self.options(replace) };
+                self.store.copy(key, Some(version), &self.container, &options).await
             }
             (None, Content::Parts { .. }) => return Ok(Reply::Failed),
         };

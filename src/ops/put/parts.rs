@@ -14,8 +14,8 @@ const WAITING: usize = 8 << 20;
 
 enum Message {
     Part(Bytes),
-    /// There are no more, and the source was still the same afterwards; the length of its plaintext.
-    End(u64),
+    /// There are no more, and the source was still the same afterwards.
+    End(Ended),
     Failed(Error),
 }
 
@@ -29,18 +29,27 @@ pub(super) struct Parts<F> {
     spare: Option<mpsc::Sender<BytesMut>>,
     /// The part that was given last: once the store has let go of it, its memory is used again.
     given: Option<Bytes>,
-    plain_len: u64,
+    ended: Ended,
+}
+
+/// What is known of the plaintext once all of it was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ended {
+    /// Its length.
+    pub(super) len: u64,
+    /// Its SHA-256, where that was asked for.
+    pub(super) digest: Option<[u8; 32]>,
 }
 
 impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
     /// Parts that `start` makes another thread write; `size` in all, if that is known.
     pub(super) fn new(size: Option<u64>, start: F) -> Self {
-        Self { start: Some(start), size, receiver: None, spare: None, given: None, plain_len: 0 }
+        Self { start: Some(start), size, receiver: None, spare: None, given: None, ended: Ended::default() }
     }
 
-    /// The length of the plaintext, once all parts were taken.
-    pub(super) fn plain_len(&self) -> u64 {
-        self.plain_len
+    /// The plaintext, once all parts were taken.
+    pub(super) fn ended(&self) -> Ended {
+        self.ended
     }
 
     fn begin(&mut self, start: F, len: usize) -> Result<()> {
@@ -79,11 +88,11 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
                 self.given = Some(part.clone());
                 Ok(Some(part))
             }
-            Some(Message::End(plain_len)) => {
-                self.plain_len = plain_len;
+            Some(Message::End(ended)) => {
+                self.ended = ended;
                 // Whoever asks again gets no error.
                 let (sender, receiver) = mpsc::channel(1);
-                let _ = sender.try_send(Message::End(plain_len));
+                let _ = sender.try_send(Message::End(ended));
                 self.receiver = Some(receiver);
                 Ok(None)
             }
@@ -105,13 +114,13 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     /// Ends the parts, well or not.
-    pub(super) fn end(mut self, done: Result<u64>) {
+    pub(super) fn end(mut self, done: Result<Ended>) {
         let last = match done {
             Ok(_) if !self.part.is_empty() => self.send(),
             _ => Ok(()),
         };
         let message = match done {
-            Ok(plain_len) => Message::End(plain_len),
+            Ok(ended) => Message::End(ended),
             Err(error) => Message::Failed(error),
         };
         // Where nobody takes them any more, it is known there why.
