@@ -387,6 +387,21 @@ fn stored_path(below: &[Vec<u8>]) -> String {
     below.iter().map(|segment| stored_folder(segment) + "/").collect()
 }
 
+/// A place of a location by a name that does not depend on the current folder, nor on which part of a path is there yet.
+fn named(shown: &str) -> String {
+    if shown.contains("://") {
+        return shown.to_owned();
+    }
+    let path = Path::new(if shown.is_empty() { "." } else { shown });
+    let whole = path.ancestors().find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        let rest = path.strip_prefix(above).unwrap_or(path);
+        above.canonicalize().ok().map(|above| above.join(rest))
+    });
+    let whole = whole.unwrap_or_else(|| path.to_owned()).display().to_string();
+    whole.trim_end_matches('/').to_owned()
+}
+
 /// Whether one place is in the other.
 fn overlap(a: &str, b: &str) -> bool {
     let folder = |text: &str| text.trim_end_matches('/').to_owned() + "/";

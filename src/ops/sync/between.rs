@@ -48,8 +48,8 @@ pub fn between(
     handle.block_on(rights::require(&source, read))?;
     let wanted = super::rights_for(options, keeps_versions);
     handle.block_on(rights::require_below(location, below, true, wanted))?;
-    let from = source.location.show(&source.stored_prefix());
-    let to = location.show(&super::stored_path(below));
+    let from = super::named(&source.location.show(&source.stored_prefix()));
+    let to = super::named(&location.show(&super::stored_path(below)));
     if super::overlap(&from, &to) {
         return Err(Error::usage("is in the other location").about(to).hint("choose one that is not"));
     }

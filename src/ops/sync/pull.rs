@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::plan::{Differs, Finding, Key, Known, Stored, compare};
 use super::scan::{self, Folders, Scan};
 use super::state::{Act, Todo};
-use super::{Change, Run, SyncOptions, SyncSummary, Telling, contents_of};
+use super::{Change, Run, SyncOptions, SyncSummary, Telling, contents_of, named};
 use crate::DataId;
 use crate::format::FileType;
 use crate::location::argument::Target;
@@ -50,9 +50,9 @@ pub fn pull(
     if !options.dry_run {
         std::fs::create_dir_all(destination).context("cannot make the folder", destination)?;
     }
-    let whole = destination.canonicalize().unwrap_or_else(|_| destination.to_owned());
-    let from = source.location.show(&source.stored_prefix());
-    let sides = [&*from, &*whole.display().to_string()];
+    let whole = named(&destination.display().to_string());
+    let from = named(&source.location.show(&source.stored_prefix()));
+    let sides = [&*from, &*whole];
     let telling = Telling(observer);
     let counting = Counting::new(&telling);
     let run = Run::begin(options, (&source.location, &source.path), sides, runtime.handle(), &counting)?;
