@@ -10,6 +10,7 @@ mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
+mod log;
 mod passphrase;
 mod prompt;
 mod report;
@@ -101,7 +102,7 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
             if let Err(error) = obey(line, &report) {
                 report.failure(&error);
             }
-            report.exit_code()
+            report.end()
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
@@ -119,6 +120,7 @@ fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     let may_be_missing =
         matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
+    log::start(&line.command)?;
     services::tell_to(report.details());
     match line.wanted {
         Wanted::Run(command) => command.run(report),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sidekey::ops::recipients::{Recipients, recipients};
 use sidekey::ops::rewrap::Prove;
 use sidekey::ops::rotate::{Ledger, RotateOptions, RotateSummary, rotate};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{KeyId, Result};
 
@@ -151,6 +152,8 @@ impl Change {
         let ledger = self.report.as_deref().map(Ledger::open).transpose()?;
         guard::say_when_interrupted(report, AGAIN);
         let options = RotateOptions {
+            adopt: false,
+            recipe: Named::default(),
             rotation: &rotation,
             dry_run: self.dry_run,
             purge: true,

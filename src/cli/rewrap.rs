@@ -15,7 +15,7 @@ use super::identity::{load_identities, load_recipients};
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
-use super::work::{self, RecipeArgs, Watcher};
+use super::work::{self, RecipeArgs, SuffixArgs, Watcher};
 use super::{config, guard};
 
 /// move envelopes from an old private key to new public keys
@@ -67,6 +67,8 @@ pub(crate) struct Args {
     adopt: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
     /// on which envelopes the old key is tried at the end
     #[arg(long, value_enum, default_value = "sample")]
     prove: Proof,
@@ -125,10 +127,6 @@ impl Args {
         if let Some(folder) = folders.first() {
             self.refuse_for_paths(folder)?;
         }
-        if self.adopt && !locations.is_empty() {
-            return Err(Error::usage("key files of a location cannot be adopted there")
-                .hint("sidekey get or any other tool brings the pairs to a folder; adopt them there"));
-        }
         let places: Vec<Place> =
             locations.iter().map(|typed| Place::open(typed.as_os_str())).collect::<Result<_>>()?;
         let new = load_recipients(&self.to)?;
@@ -157,6 +155,7 @@ impl Args {
             (self.trust_envelopes, "--trust-envelopes"),
             (self.no_resume, "--no-resume"),
             (self.report.is_some(), "--report"),
+            (self.suffix.suffix().is_some(), "--recipe-suffix"),
         ];
         match given.iter().find(|(given, _)| *given) {
             None => Ok(()),
@@ -184,6 +183,8 @@ impl Args {
             dry_run: self.dry_run,
             purge: !self.no_purge,
             compare: !self.trust_envelopes,
+            adopt: self.adopt,
+            recipe: self.recipe.named(),
             jobs: place.jobs(self.jobs),
             prove: self.prove.prove(),
             seed,
@@ -192,7 +193,8 @@ impl Args {
             ledger,
         };
         let watcher = Watcher::new(report, None, "rewrapped");
-        let summary = rotate(&place.target, &options, &watcher)?;
+        let target = place.target.clone().with_recipe_suffix(self.suffix.suffix());
+        let summary = rotate(&target, &options, &watcher)?;
         drop(watcher);
         tell(report, &Totals::of_location(typed, &options, &summary));
         if summary.residue + summary.opened > 0 {

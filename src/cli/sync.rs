@@ -13,6 +13,7 @@ use sidekey::ops::filter::Filter;
 use sidekey::ops::get::{GetOptions, Overwrite, Which};
 use sidekey::ops::put::{PutOptions, Target};
 use sidekey::ops::sync::{Change, Compare, SyncOptions, SyncSummary, between, pull, push};
+use sidekey::recipe::Named;
 use sidekey::{Error, Result};
 
 use super::config;
@@ -212,6 +213,7 @@ impl Args {
             resume: true,
             salvage: false,
             dry_run: false,
+            recipe: Named::default(),
             jobs: self.jobs.or_else(work::jobs_configured),
         };
         Ok((target, get))

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sidekey::crypto::recipe::Kdf;
+use sidekey::name::RecipeSuffix;
 use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::recipe::{Named, PasswordReading};
 use sidekey::{Error, Result};
@@ -95,6 +96,29 @@ impl RecipeArgs {
     pub(crate) fn named(&self) -> Named {
         Named { kdf: self.recipe_kdf, reading: self.recipe_password }
     }
+}
+
+// Not a doc comment: clap would make it the description of the command that takes these options.
+// What a script called the pairs of the OpenSSL recipe in a location.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct SuffixArgs {
+    /// what a script called containers and key files where it is not .enc,.key.enc: .data.enc,.key.enc or
+    /// .enc,.key-{name}.enc
+    #[arg(long, value_name = "CONTAINER,KEY", value_parser = parse_suffix, help_heading = "Files of the OpenSSL recipe")]
+    recipe_suffix: Option<RecipeSuffix>,
+}
+
+impl SuffixArgs {
+    pub(crate) fn suffix(&self) -> Option<RecipeSuffix> {
+        self.recipe_suffix.clone()
+    }
+}
+
+fn parse_suffix(text: &str) -> Result<RecipeSuffix, String> {
+    text.parse().map_err(|error: Error| match error.remedy() {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    })
 }
 
 /// Tells a [`Report`] what an operation says.
@@ -187,6 +211,8 @@ impl Observer for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Expected(bytes) => self.progress.expect(bytes),
+            Event::Spared(bytes) => self.progress.spare(bytes),
             Event::Done { input, output } => {
                 self.progress.file();
                 let (input, output) = (input.display().to_string(), output.display().to_string());

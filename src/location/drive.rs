@@ -8,6 +8,7 @@ mod copy;
 mod examine;
 mod fetch;
 mod put;
+mod recipe;
 mod relocate;
 mod remove;
 mod rewrap;
@@ -18,5 +19,6 @@ pub use copy::{CopiedPair, CopyRequest, copy};
 pub use put::{
     Begun, Content, Copied, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put,
 };
+pub use recipe::Recipes;
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
 pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::location::Location;
-use crate::name::{ObjectName, containers_of, is_envelope_name, stored_folder};
+use crate::location::vault::{self, LongNames};
+use crate::name::{ObjectName, RecipeSuffix, containers_of, envelope_name, is_envelope_name};
 use crate::store::{ListOptions, Listed, Object};
 use crate::{Error, Result};
 
@@ -36,14 +38,13 @@ pub struct Scope {
 
 impl Scope {
     /// All that is below the folder with this plain path; the whole location for the empty path.
-    pub fn below<S: AsRef<[u8]>>(folder: &[S]) -> Self {
-        let stored = folder.iter().map(|segment| stored_folder(segment.as_ref()) + "/").collect();
-        Self { stored, ..Self::default() }
+    pub fn below<S: AsRef<[u8]>>(location: &Location, folder: &[S]) -> Self {
+        Self { stored: location.stored_folder(folder), ..Self::default() }
     }
 
     /// The pair of one name.
-    pub fn pair(name: &ObjectName) -> Self {
-        let container = name.container();
+    pub fn pair(location: &Location, name: &ObjectName) -> Self {
+        let container = location.stored(name);
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
         Self { stored, only: Some(name.clone()), one_level: true, versions: false }
     }
@@ -119,8 +120,10 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
         location,
         only: scope.only.clone(),
         listed: Some(location.store().list(options)),
-        groups: Groups::default(),
+        groups: Groups { suffix: location.recipe_suffix().cloned(), ..Groups::default() },
         ready: VecDeque::new(),
+        learning: None,
+        names: LongNames::default(),
     }
 }
 
@@ -132,6 +135,9 @@ pub struct Listing<'a> {
     listed: Option<BoxStream<'a, Result<Listed>>>,
     groups: Groups,
     ready: VecDeque<Result<Entry>>,
+    /// A line of the listing that waits for the long names in it.
+    learning: Option<(Listed, BoxFuture<'a, (LongNames, Vec<Error>)>)>,
+    names: LongNames,
 }
 
 impl std::fmt::Debug for Listing<'_> {
@@ -150,9 +156,21 @@ impl Stream for Listing<'_> {
                     return Poll::Ready(Some(entry));
                 }
             }
+            if let Some((_, learning)) = &mut self.learning {
+                let Poll::Ready((names, faults)) = learning.poll_unpin(context) else { return Poll::Pending };
+                self.names = names;
+                self.ready.extend(faults.into_iter().map(Err));
+                if let Some((listed, _)) = self.learning.take() {
+                    self.accept(Some(Ok(listed)));
+                }
+                continue;
+            }
             let Some(listed) = &mut self.listed else { return Poll::Ready(None) };
             let Poll::Ready(listed) = listed.poll_next_unpin(context) else { return Poll::Pending };
-            self.accept(listed);
+            match listed {
+                Some(Ok(listed)) => self.learn(listed),
+                listed => self.accept(listed),
+            }
         }
     }
 }
@@ -164,6 +182,22 @@ impl Listing<'_> {
             (Some(only), Ok(Entry::Pair(pair))) => pair.name == *only,
             (Some(_), Ok(_)) => false,
         }
+    }
+
+    /// Reads the long names in a line, where it has some that are not known yet, before it is taken.
+    fn learn(&mut self, listed: Listed) {
+        let location = self.location;
+        let key = match &listed {
+            Listed::Object(object) => &object.key,
+            Listed::Folder(key) => key,
+        };
+        let unknown =
+            location.relative(key).map(|stored| vault::unknown(location, stored)).unwrap_or_default();
+        if unknown.is_empty() || self.names.are_missing(&unknown) {
+            return self.accept(Some(Ok(listed)));
+        }
+        let names = std::mem::take(&mut self.names);
+        self.learning = Some((listed, names.learn(location, unknown).boxed()));
     }
 
     /// What the store's listing says next.
@@ -184,7 +218,7 @@ impl Listing<'_> {
                 self.ready.push_back(Err(error));
             }
             (Some(Ok(listed)), Some(stored)) => {
-                if let Err(error) = self.groups.take(&stored, listed, &mut self.ready) {
+                if let Err(error) = self.groups.take(self.location, &stored, listed, &mut self.ready) {
                     self.listed = None;
                     self.ready.push_back(Err(error.about(self.location.show(&stored))));
                 }
@@ -195,10 +229,12 @@ impl Listing<'_> {
     }
 }
 
-/// The names that are open, each under the last name that an object of its can have.
+/// The names that are open, each under the last name that an object of its can have and that of its container.
 #[derive(Debug, Default)]
 struct Groups {
-    open: BTreeMap<String, Group>,
+    open: BTreeMap<(String, String), Group>,
+    /// How a script called pairs of the OpenSSL recipe.
+    suffix: Option<RecipeSuffix>,
     last: String,
     /// The first name behind the last fault of the store, and whether there was one since the last name.
     fault: Option<String>,
@@ -226,7 +262,13 @@ impl Group {
 
 impl Groups {
     /// Puts one line of the listing where it belongs; what is complete by it is ready before it.
-    fn take(&mut self, stored: &str, listed: Listed, ready: &mut VecDeque<Result<Entry>>) -> Result<()> {
+    fn take(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        listed: Listed,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) -> Result<()> {
         if *stored < *self.last {
             return Err(Error::integrity(
                 "is listed behind a name that it comes before: the list is not whole",
@@ -240,8 +282,13 @@ impl Groups {
         self.close_before(Some(stored), ready);
         match listed {
             Listed::Folder(_) => ready.push_back(Ok(Entry::Folder(stored.to_owned()))),
-            Listed::Object(object) if is_envelope_name(stored) => self.envelope(stored, object, ready),
-            Listed::Object(object) => match ObjectName::parse(stored) {
+            Listed::Object(object) if self.is_key_file(stored) => {
+                self.key_file(location, stored, object, ready);
+            }
+            Listed::Object(object) if is_envelope_name(stored) => {
+                self.envelope(location, stored, object, ready);
+            }
+            Listed::Object(object) => match self.name_of(location, stored) {
                 Some(name) => self.container(stored, name, object, ready),
                 None => ready.push_back(Ok(Entry::Foreign(object))),
             },
@@ -255,6 +302,61 @@ impl Groups {
         self.close_before(Some(stored), ready);
         self.fault_is_next = false;
         self.fault = Some(stored.to_owned());
+    }
+
+    /// Whether it is called like a key file of a script's, and the container is there or nothing else has such a name.
+    fn is_key_file(&self, stored: &str) -> bool {
+        let container = self.suffix.as_ref().and_then(|suffix| suffix.container_of(stored));
+        container.is_some_and(|container| {
+            !is_envelope_name(stored) || self.group(&container).is_some_and(Group::has_container)
+        })
+    }
+
+    /// A key file of a script's. Where the recipe calls one so too, and that container is there, it may be either's.
+    fn key_file(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
+        let Some(container) = self.suffix.as_ref().and_then(|suffix| suffix.container_of(stored)) else {
+            return;
+        };
+        let usual = containers_of(stored).pop().filter(|usual| *usual != container);
+        let contested = usual.is_some_and(|usual| self.group(&usual).is_some_and(Group::has_container));
+        if contested {
+            self.envelope(location, stored, object.clone(), ready);
+        }
+        let Some(name) = self.name_of(location, &container) else {
+            return ready.push_back(Ok(Entry::Foreign(object)));
+        };
+        if let Some(group) = self.room(&container, name, ready) {
+            group.envelopes.push(EnvelopeObject { short: None, contested, object });
+        }
+    }
+
+    /// The plain name of a container.
+    fn name_of(&self, location: &Location, container: &str) -> Option<ObjectName> {
+        let plain = self.suffix.as_ref().and_then(|suffix| suffix.plain(container));
+        match plain {
+            Some(plain) => location.parse(&format!("{plain}{CONTAINER}")),
+            None => location.parse(container),
+        }
+    }
+
+    fn group(&self, container: &str) -> Option<&Group> {
+        self.open.get(&(self.last_of(container), container.to_owned()))
+    }
+
+    /// The last of the names that the objects of a container's name have.
+    fn last_of(&self, container: &str) -> String {
+        let usual = last_of(container);
+        match self.suffix.as_ref().and_then(|suffix| Some((suffix, suffix.key_prefix(container)?))) {
+            Some((suffix, key)) if suffix.has_name() => usual.max(key + LAST).max(container.to_owned()),
+            Some((_, key)) => usual.max(key).max(container.to_owned()),
+            None => usual,
+        }
     }
 
     fn container(
@@ -271,14 +373,20 @@ impl Groups {
 
     /// The likelier reading comes first: that of a location. The other one counts where its container is there, which
     /// by its name was listed before.
-    fn envelope(&mut self, stored: &str, object: Object, ready: &mut VecDeque<Result<Entry>>) {
+    fn envelope(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
         let readings: Vec<(String, ObjectName)> = containers_of(stored)
             .into_iter()
-            .filter_map(|container| ObjectName::parse(&container).map(|name| (container, name)))
+            .filter_map(|container| self.name_of(location, &container).map(|name| (container, name)))
             .collect();
         let mut contested = false;
         if let [_, (container, name)] = readings.as_slice()
-            && self.open.get(stored).is_some_and(Group::has_container)
+            && self.group(container).is_some_and(Group::has_container)
             && let Some(group) = self.room(container, name.clone(), ready)
         {
             contested = true;
@@ -288,7 +396,8 @@ impl Groups {
             ready.push_back(Ok(Entry::Foreign(object)));
             return;
         };
-        let short = if last_of(&container) == stored { None } else { short_of(stored) };
+        let short =
+            if envelope_name(&container, None).as_deref() == Some(stored) { None } else { short_of(stored) };
         if let Some(group) = self.room(&container, name, ready) {
             group.envelopes.push(EnvelopeObject { short, contested, object });
         }
@@ -302,7 +411,7 @@ impl Groups {
         ready: &mut VecDeque<Result<Entry>>,
     ) -> Option<&mut Group> {
         let new = || Group { name, containers: vec![], envelopes: vec![], cut: false };
-        let group = self.open.entry(last_of(container)).or_insert_with(new);
+        let group = self.open.entry((self.last_of(container), container.to_owned())).or_insert_with(new);
         if group.len() == MOST_OBJECTS && !std::mem::replace(&mut group.cut, true) {
             let error =
                 Error::integrity(format!("more than {MOST_OBJECTS} versions and envelopes of one name"))
@@ -316,15 +425,19 @@ impl Groups {
     /// Gives what the listing has passed, or at its end all.
     fn close_before(&mut self, stored: Option<&str>, ready: &mut VecDeque<Result<Entry>>) {
         while let Some(first) = self.open.first_entry() {
-            if stored.is_some_and(|stored| **first.key() >= *stored) {
+            if stored.is_some_and(|stored| *first.key().0 >= *stored) {
                 break;
             }
-            let (last, mut group) = first.remove_entry();
+            let ((_, container), mut group) = first.remove_entry();
             if !group.has_container() {
                 // The container that is there has them.
                 group.envelopes.retain(|envelope| !envelope.contested);
             }
-            let first = last.strip_suffix("key.enc").unwrap_or(&last);
+            let first = container.strip_suffix("enc").unwrap_or(&container);
+            let first = match self.suffix.as_ref().and_then(|suffix| suffix.plain(&container)) {
+                Some(plain) => plain,
+                None => first,
+            };
             let faulty = self.fault_is_next || self.fault.as_deref().is_some_and(|fault| first <= fault);
             if group.len() > 0 {
                 let Group { name, containers, envelopes, cut } = group;
@@ -335,7 +448,10 @@ impl Groups {
     }
 }
 
-/// The last of the names that the objects of a container's name have.
+/// Comes behind all text.
+const LAST: &str = "\u{10ffff}";
+
+/// The last of the names that the objects of a container's name have where nothing else is said.
 fn last_of(container: &str) -> String {
     container.strip_suffix(CONTAINER).unwrap_or(container).to_owned() + ENVELOPE
 }
@@ -393,6 +509,42 @@ mod tests {
     }
 
     #[test]
+    fn what_a_script_called_otherwise_is_one_pair_too() {
+        let show = |suffix: &str, keys: &[&str]| {
+            let location = Location::new(Arc::new(store(keys)), "").unwrap();
+            let location = location.with_recipe_suffix(Some(suffix.parse().unwrap()));
+            let listed = list(&location, &Scope::default()).collect::<Vec<_>>();
+            let listed = futures_util::FutureExt::now_or_never(listed).unwrap();
+            let envelopes = |pair: &PairEntry| {
+                let keys = pair.envelopes.iter().map(|envelope| envelope.object.key.as_str());
+                keys.collect::<Vec<_>>().join(" ")
+            };
+            let lines = listed.iter().map(|entry| match entry {
+                Ok(Entry::Pair(pair)) => {
+                    let container = pair.containers.first().map_or("-", |object| &object.key);
+                    format!("{}: {container} | {}", pair.name.container(), envelopes(pair))
+                }
+                other => format!("{other:?}"),
+            });
+            lines.collect::<Vec<_>>().join("; ")
+        };
+        let data = ".data.enc,.key.enc";
+        assert_eq!(show(data, &["d/x.data.enc", "d/x.key.enc"]), "d/x.enc: d/x.data.enc | d/x.key.enc");
+        assert_eq!(
+            show(data, &["x.data.enc", "x.f.enc", "x.key.enc"]),
+            "x.f.enc: x.f.enc | ; x.enc: x.data.enc | x.key.enc"
+        );
+        assert_eq!(show(data, &["x.enc", "x.key.enc"]), "x.enc: x.enc | x.key.enc");
+        let both = "x.enc: x.data.enc | x.key.enc; x.enc: x.enc | x.key.enc";
+        assert_eq!(show(data, &["x.data.enc", "x.enc", "x.key.enc"]), both);
+        let adopted = format!("x.data.{SHORT}.key.enc");
+        assert_eq!(show(data, &[&adopted, "x.data.enc"]), format!("x.enc: x.data.enc | {adopted}"));
+        let named = ".enc,.key-{name}.enc";
+        let keys = ["x.enc", "x.key-a.enc", "x.key-b.enc", "x.key.enc"];
+        assert_eq!(show(named, &keys), "x.enc: x.enc | x.key-a.enc x.key-b.enc x.key.enc");
+    }
+
+    #[test]
     fn interleaved_names_come_pair_by_pair() {
         let first = |name: &str| format!("{name}.{SHORT}.key.enc");
         let (x, x_a, late) = (first("x"), first("x.a"), "x.ffffffffffffffff.key.enc");
@@ -433,11 +585,12 @@ mod tests {
     fn one_level_one_folder_and_one_pair() {
         let keys = ["p/a.enc", "p/b/c.enc", "p/b.enc", "p/b.key.enc", "p/b.x.enc", "p/.sidekey/x", "q.enc"];
         let show = |scope: &Scope| shown(&entries(&store(&keys), "p", scope));
+        let location = Location::new(Arc::new(store(&keys)), "p").unwrap();
         let top = Scope { one_level: true, ..Scope::default() };
         assert_eq!(show(&top), ["a.enc: 1 |", "b.enc: 1 | 2", "b.x.enc: 1 |", "folder b/"]);
-        assert_eq!(show(&Scope::below(&["b"])), ["b/c.enc: 1 |"]);
+        assert_eq!(show(&Scope::below(&location, &["b"])), ["b/c.enc: 1 |"]);
         let name = ObjectName::file(&["b"]).unwrap();
-        assert_eq!(show(&Scope::pair(&name)), ["b.enc: 1 | 2"]);
+        assert_eq!(show(&Scope::pair(&location, &name)), ["b.enc: 1 | 2"]);
     }
 
     #[test]

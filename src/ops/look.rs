@@ -4,13 +4,13 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::format::{Envelope, HEADER_LEN, Header, envelope, header, section};
+use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::read;
-use crate::name::{ObjectName, containers_of, stored_folder};
-use crate::recipe::{self, KeyFile};
+use crate::name::{ObjectName, containers_of};
+use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
@@ -19,8 +19,8 @@ use crate::{DataId, Error, ErrorKind, KeyId, Result};
 pub(crate) enum Front {
     /// One of ours.
     Ours(Header),
-    /// A file of the OpenSSL recipe.
-    Recipe,
+    /// A file of the OpenSSL recipe, written down so.
+    Recipe(ContainerEncoding),
     /// The service keeps it under a key that is not at hand (SSE-C). The data id is what is said beside it.
     Locked(Option<DataId>),
 }
@@ -42,15 +42,15 @@ pub(crate) enum Text {
 /// `Integrity` when it is none, is not as long as any container can be, or the store holds another data id beside it;
 /// what reading fails with.
 pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front> {
-    let about = |error: Error| error.about(location.store().show(&object.key));
-    let bytes = match start(location, object, HEADER_LEN as u64).await {
+    let about = |error: Error| error.about(location.show_key(&object.key));
+    let bytes = match start(location, object, DETECT_LEN as u64).await {
         Err(error) if error.kind() == ErrorKind::Auth => {
             return Ok(Front::Locked(hint_of(location, object).await));
         }
         read => read?,
     };
-    if recipe::detect_container(&bytes).is_some() {
-        return Ok(Front::Recipe);
+    if let Some(encoding) = recipe::detect_container(&bytes) {
+        return Ok(Front::Recipe(encoding));
     }
     let header = crate::open::read_header(&mut &bytes[..]).map_err(about)?;
     section::plain_len(object.size, &header).map_err(about)?;
@@ -89,7 +89,7 @@ pub(crate) async fn text(location: &Location, object: &Object) -> Result<Text> {
         Some(key_file) => Ok(Text::Recipe(key_file)),
         None => Envelope::parse(&bytes)
             .map(Text::Ours)
-            .map_err(|error| error.about(location.store().show(&object.key))),
+            .map_err(|error| error.about(location.show_key(&object.key))),
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn start(location: &Location, object: &Object, len: u64) -> Res
         let download = location.store().get(&object.key, &options).await?;
         read::collect_at_most(download.body, len).await
     };
-    read.await.map_err(|error| error.about(location.store().show(&object.key)))
+    read.await.map_err(|error| error.about(location.show_key(&object.key)))
 }
 
 /// Whom the entries for this data id say they are for, each once. Labels are not authenticated.
@@ -151,7 +151,7 @@ pub(crate) async fn again(
     name: &ObjectName,
     versions: bool,
 ) -> Result<Option<PairEntry>> {
-    let mut listed = listing::list(location, &Scope::pair(name).with_versions(versions));
+    let mut listed = listing::list(location, &Scope::pair(location, name).with_versions(versions));
     let mut found = None;
     while let Some(entry) = listed.next().await {
         if let Entry::Pair(pair) = entry? {
@@ -166,18 +166,19 @@ pub(crate) async fn again(
 pub(crate) fn names(target: &Target) -> Vec<ObjectName> {
     let Some(name) = target.file() else { return vec![] };
     let stored = target.path.split_last().and_then(|(last, folders)| {
-        let folders: String = folders.iter().map(|folder| stored_folder(folder) + "/").collect();
+        let folders = target.location.stored_folder(folders);
         Some(folders + std::str::from_utf8(last).ok()?)
     });
     let stored = stored.unwrap_or_default();
     let containers = [stored.clone()].into_iter().chain(containers_of(&stored));
-    [name].into_iter().chain(containers.filter_map(|container| ObjectName::parse(&container))).collect()
+    let parsed = containers.filter_map(|container| target.location.parse(&container));
+    [name].into_iter().chain(parsed).collect()
 }
 
 /// The listings that make up a target: the object of that name and what is below the folder of that name.
 pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterator<Item = Listing<'a>> {
-    let pairs = names(target).into_iter().map(|name| Scope::pair(&name));
-    let scopes = pairs.chain([Scope::below(&target.path)]);
+    let pairs = names(target).into_iter().map(|name| Scope::pair(&target.location, &name));
+    let scopes = pairs.chain([Scope::below(&target.location, &target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
 }
 

@@ -18,6 +18,7 @@ pub mod part;
 mod place;
 pub mod put;
 mod recipe_files;
+mod recipe_objects;
 pub mod recipients;
 pub mod remove;
 mod restore;

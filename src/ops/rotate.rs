@@ -12,6 +12,7 @@ mod tally;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
@@ -24,13 +25,14 @@ use self::tally::Tally;
 use crate::format::envelope::MAX_BYTES;
 use crate::location::Location;
 use crate::location::argument::Target;
-use crate::location::drive::{self, Headers, Listed, Rewrapped};
+use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
 use crate::name::is_envelope_name;
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, recipe_files, runtime};
 use crate::pair::RewrapOutcome;
+use crate::recipe::{Named, Settler};
 use crate::rewrap::Rotation;
 use crate::store::{Object, Right, VersionId};
 use crate::{Error, ErrorKind, Result};
@@ -51,6 +53,10 @@ pub struct RotateOptions<'a> {
     pub purge: bool,
     /// Whether keys are compared with their containers' commitments.
     pub compare: bool,
+    /// Whether key files of the OpenSSL recipe become envelopes, instead of staying what they are.
+    pub adopt: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work.
     pub jobs: usize,
     /// On how much the old keys are tried at the end.
@@ -89,6 +95,7 @@ pub fn rotate(
         tally: Tally::default(),
         known: Known::new(options.journal),
         sample: Sample::new(options.seed),
+        recipes: Counted::new(options.recipe),
         found: AtomicBool::new(false),
         refused: AtomicBool::new(false),
     };
@@ -97,10 +104,16 @@ pub fn rotate(
         ledger.begin(&target.show(), options)?;
     }
     run.pass(Pass::First)?;
+    if run.recipes.seen.load(Ordering::Relaxed) && !run.is_refused() {
+        run.recipes.settle();
+        run.known.sort();
+        run.pass(Pass::Recipes)?;
+    }
     if !run.found.load(Ordering::Relaxed) && !target.path.is_empty() {
         return Err(look::nothing_at(target));
     }
     if !options.dry_run && !run.is_refused() {
+        run.recipes.settle();
         run.known.sort();
         run.sample.draw();
         run.pass(Pass::Second)?;
@@ -112,7 +125,33 @@ pub fn rotate(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     First,
+    /// Key files of the OpenSSL recipe, once all have been counted: how they were made shows then.
+    Recipes,
     Second,
+}
+
+/// Key files of the OpenSSL recipe.
+struct Counted {
+    counted: Mutex<Settler>,
+    settled: OnceLock<Settler>,
+    /// Whether there are any.
+    seen: AtomicBool,
+}
+
+impl Counted {
+    fn new(named: Named) -> Self {
+        Self {
+            counted: Mutex::new(Settler::new(named)),
+            settled: OnceLock::new(),
+            seen: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the counting.
+    fn settle(&self) -> &Settler {
+        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.settled.get_or_init(counted)
+    }
 }
 
 struct Rotating<'a> {
@@ -123,6 +162,7 @@ struct Rotating<'a> {
     tally: Tally,
     known: Known<'a>,
     sample: Sample,
+    recipes: Counted,
     /// Whether anything at all is there.
     found: AtomicBool,
     /// Whether the store will do no more: a cap is reached, or nobody paid.
@@ -134,6 +174,8 @@ struct Envelope<'p> {
     stored: &'p str,
     versions: Vec<Object>,
     headers: Option<&'p Headers>,
+    /// Whether key files of the OpenSSL recipe are called so.
+    may_be_recipe: bool,
 }
 
 impl Rotating<'_> {
@@ -170,6 +212,7 @@ impl Rotating<'_> {
         self.found.store(true, Ordering::Relaxed);
         match entry {
             Ok(Entry::Pair(pair)) => self.pair(pair, pass).await,
+            _ if pass == Pass::Recipes => {}
             Ok(Entry::Foreign(object)) if !object.marker => self.foreign(&object, pass).await,
             Ok(_) => {}
             // What is no file of the store, such as a symlink, matters where it is called like an envelope.
@@ -197,11 +240,15 @@ impl Rotating<'_> {
                 continue;
             }
             let headers = Some(&headers).filter(|_| !contested);
-            self.envelope(Envelope { stored, versions, headers }, pass).await;
+            let may_be_recipe = short.is_none() || *contested;
+            self.envelope(Envelope { stored, versions, headers, may_be_recipe }, pass).await;
         }
     }
 
     async fn envelope(&self, envelope: Envelope<'_>, pass: Pass) {
+        if pass == Pass::Recipes && !envelope.may_be_recipe {
+            return;
+        }
         let state = State::of(envelope.stored, envelope.versions.iter().map(|version| &version.version));
         if pass == Pass::First && self.known.is_done(&state) {
             self.tally.add(|tally| tally.resumed += 1);
@@ -210,7 +257,10 @@ impl Rotating<'_> {
             }
             return;
         }
-        if pass == Pass::Second && self.known.is_settled(&state) {
+        if pass != Pass::First && self.known.is_settled(&state) {
+            return;
+        }
+        if pass == Pass::Recipes && self.known.is_done(&state) {
             return;
         }
         if pass == Pass::Second && self.known.is_done(&state) {
@@ -226,7 +276,7 @@ impl Rotating<'_> {
     }
 
     async fn rewrap(&self, envelope: Envelope<'_>, state: State, pass: Pass) {
-        let Envelope { stored, versions, headers } = envelope;
+        let Envelope { stored, versions, headers, .. } = envelope;
         let Some(newest) = versions.first().cloned() else { return };
         let ids: Vec<VersionId> = versions.iter().map(|version| version.version.clone()).collect();
         let listed = headers.map(|headers| Listed { versions, headers });
@@ -246,6 +296,11 @@ impl Rotating<'_> {
                 });
             }
         };
+        if done.is_empty() {
+            // A key file of the OpenSSL recipe that was counted.
+            self.recipes.seen.store(true, Ordering::Relaxed);
+            return;
+        }
         let (good, states) = (done.iter().all(is_good), states_of(stored, &done));
         for (name, left) in &states {
             let state = State::of(name, left);
@@ -261,7 +316,7 @@ impl Rotating<'_> {
                 continue;
             }
             match (pass, done.facts.left.first()) {
-                (Pass::First, _) => self.sample.offer(&done.stored),
+                (Pass::First | Pass::Recipes, _) => self.sample.offer(&done.stored),
                 (Pass::Second, Some(version)) => {
                     let key = self.location.key(&done.stored);
                     let object = Object { key, version: version.clone(), ..newest.clone() };
@@ -282,6 +337,11 @@ impl Rotating<'_> {
             compare: self.options.compare,
             // The first pass is followed by a listing of everything.
             list_again: pass == Pass::Second,
+            recipes: Some(match pass {
+                Pass::First => Recipes::Count(&self.recipes.counted),
+                _ if self.options.adopt => Recipes::Adopt(self.recipes.settle()),
+                _ => Recipes::Keep(self.recipes.settle()),
+            }),
             ..drive::RewrapOptions::new(self.options.rotation, self.options.now)
         }
     }
@@ -387,7 +447,7 @@ impl Rotating<'_> {
     fn tell(&self, done: &Rewrapped, newest: &Object, pass: Pass) {
         self.count(done);
         self.show(done);
-        if pass == Pass::First || done.outcome != RewrapOutcome::Rewrapped {
+        if pass != Pass::Second || done.outcome != RewrapOutcome::Rewrapped {
             return;
         }
         self.tally.add(|tally| tally.late += 1);
@@ -411,7 +471,7 @@ impl Rotating<'_> {
     fn show(&self, done: &Rewrapped) {
         let shown = self.location.show(&done.stored);
         let path = Path::new(&shown);
-        for message in &done.residue {
+        for message in done.notes.iter().chain(&done.residue) {
             self.observer.event(Event::Warning { path, message });
         }
         self.observer.event(match done.outcome {

@@ -31,7 +31,7 @@ use self::state::{Act, State, Todo};
 use crate::location::Location;
 use crate::location::drive::{self, RemoveOptions};
 use crate::location::listing::{Entry, PairEntry, Scope, list};
-use crate::name::{ObjectName, stored_folder};
+use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::filter::Filter;
 use crate::ops::parallel;
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
 
     /// Lists the location, once. What cannot be listed whole is not synchronised.
     fn list(&self) -> Result<u64> {
-        let scope = Scope::below(self.below);
+        let scope = Scope::below(self.location, self.below);
         let mut listed = list(self.location, &scope);
         let entries = std::iter::from_fn(|| self.handle.block_on(listed.next()));
         self.state.list(entries.filter_map(|entry| match entry {
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
 
     fn listed(&self, pair: &PairEntry) -> Result<Option<(Key, Stored, String)>> {
         if pair.incomplete {
-            let shown = self.location.show(&pair.name.container());
+            let shown = self.location.show(&self.location.stored(&pair.name));
             return Err(not_whole(Error::integrity("could not be listed whole").about(shown)));
         }
         let Some(object) = pair.current() else { return Ok(None) };
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
 
     /// The container's name as it is stored.
     fn stored(&self, key: &Key) -> Result<String> {
-        Ok(self.name(key)?.container())
+        Ok(self.location.stored(&self.name(key)?))
     }
 
     /// Refuses to remove what nobody can have meant to remove.
@@ -380,11 +380,6 @@ fn check_keep_days(options: &SyncOptions, location: &Location, keeps_versions: b
         }
         _ => Ok(()),
     }
-}
-
-/// The stored name of a folder, with a `/` at its end; nothing of the location itself.
-fn stored_path(below: &[Vec<u8>]) -> String {
-    below.iter().map(|segment| stored_folder(segment) + "/").collect()
 }
 
 /// A place of a location by a name that does not depend on the current folder, nor on which part of a path is there yet.

@@ -77,7 +77,7 @@ pub fn transfer(
             stream::iter([item]).boxed()
         }
         Place::Folder { target, .. } => {
-            let entries = list(&target.location, &Scope::below(&target.path));
+            let entries = list(&target.location, &Scope::below(&target.location, &target.path));
             entries.filter_map(|entry| std::future::ready(item(&from, &into, entry))).boxed()
         }
     };
@@ -105,7 +105,7 @@ async fn may_transfer(source: &Source, to: &Target, options: &TransferOptions) -
 
 /// Whether anything but what was removed is below a name.
 async fn holds_objects(target: &Target) -> Result<bool> {
-    let mut listed = list(&target.location, &Scope::below(&target.path));
+    let mut listed = list(&target.location, &Scope::below(&target.location, &target.path));
     while let Some(entry) = listed.next().await.transpose()? {
         if matches!(&entry, Entry::Pair(pair) if pair.current().is_some()) {
             return Ok(true);
@@ -179,7 +179,7 @@ impl Transferring<'_> {
 
     async fn one(&self, item: Result<Item>, now: SystemTime) -> Result<()> {
         let Item { from, to, version } = item?;
-        let (from_stored, to_stored) = (from.container(), to.container());
+        let (from_stored, to_stored) = (self.location.stored(&from), self.location.stored(&to));
         let (input, output) = (self.location.show(&from_stored), self.location.show(&to_stored));
         if self.options.dry_run {
             let replaces = drive::exists(self.location, &to_stored).await?;

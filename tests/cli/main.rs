@@ -16,6 +16,7 @@ mod help;
 mod json;
 mod keys;
 mod kill;
+mod log;
 mod ls;
 mod put;
 mod remote;

@@ -20,7 +20,7 @@ use sidekey::ops::events::{Event, Observer, Silent};
 use sidekey::ops::recipients::{Share, recipients};
 use sidekey::ops::rotate::{Journal, Ledger, Prove, RotateOptions, RotateSummary, rotate};
 use sidekey::random::OsRandom;
-use sidekey::recipe::{KeyFile, KeyFileForm, PasswordBlock, detect_key_file};
+use sidekey::recipe::{KeyFile, KeyFileForm, Named, PasswordBlock, detect_key_file};
 use sidekey::rewrap::Rotation;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
@@ -148,6 +148,8 @@ impl Vault {
     ) -> Result<RotateSummary> {
         let journal = how.journal.then(|| self.journal());
         let options = RotateOptions {
+            adopt: false,
+            recipe: Named::default(),
             rotation,
             dry_run: how.dry_run,
             purge: how.purge,

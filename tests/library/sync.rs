@@ -18,8 +18,10 @@ use sidekey::ops::filter::{Filter, Rule};
 use sidekey::ops::get::{GetOptions, Overwrite, Source, Which, get};
 use sidekey::ops::put::{PutOptions, Target};
 use sidekey::ops::sync::{Compare, SyncOptions, SyncSummary, pull, push};
+use sidekey::random::OsRandom;
 use sidekey::store::faulty::{Fault, Faulty, Operation};
 use sidekey::store::memory::{Features, MemoryStore};
+use sidekey::vault::{MasterKey, NamesMode, Vault, VaultId};
 
 use crate::common::{Place, noise, same_trees};
 use crate::put;
@@ -33,6 +35,7 @@ struct World {
     place: Place,
     memory: MemoryStore,
     store: Faulty<MemoryStore>,
+    vault: Option<Arc<Vault>>,
 }
 
 impl World {
@@ -41,11 +44,15 @@ impl World {
         place.mkdir("src");
         let memory = memory(versions);
         let store = Faulty::new(Arc::new(memory.clone()));
-        Self { place, memory, store }
+        Self { place, memory, store, vault: None }
     }
 
     fn location(&self) -> Location {
-        Location::new(Arc::new(self.store.clone()), "some/prefix").unwrap()
+        let location = Location::new(Arc::new(self.store.clone()), "some/prefix").unwrap();
+        match &self.vault {
+            Some(vault) => location.in_vault(Arc::clone(vault)),
+            None => location,
+        }
     }
 
     fn put_options(&self) -> PutOptions {
@@ -92,6 +99,7 @@ impl World {
             resume: true,
             salvage: false,
             dry_run: false,
+            recipe: sidekey::recipe::Named::default(),
             jobs: Some(2),
         }
     }
@@ -541,4 +549,33 @@ fn a_location_comes_into_a_folder_and_only_what_differs_is_fetched() {
     let third = world.pull("dst", &options());
     assert_eq!(third.failed, 0, "{third:?}");
     same_trees(&world.place.tree("dst"), &world.place.tree("src"), false);
+}
+
+#[test]
+fn in_a_vault_a_copy_gets_a_record_for_its_new_name_and_no_name_is_in_the_clear() {
+    let mut world = World::new(false);
+    let master = MasterKey::generate(&OsRandom).unwrap();
+    world.vault = Some(Arc::new(Vault::new(&master, VaultId([7; 16]), 1, NamesMode::Encrypted)));
+    let long = "a very long name ".repeat(12);
+    for name in ["secret-folder/plans", &format!("secret-folder/{long}"), "other"] {
+        world.write(name, noise(3000, name.len() as u64));
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(world.push().new, 3);
+    world.is_restored();
+    std::fs::rename(world.place.path("src/secret-folder"), world.place.path("src/secret-place")).unwrap();
+    let summary = world.push();
+    assert_eq!((summary.moved, summary.new, summary.failed), (2, 0, 0), "{summary:?}");
+    world.is_restored();
+    let calls = world.calls(|| assert_eq!(world.push().unchanged, 3));
+    assert_eq!(calls.iter().filter(|call| **call != Operation::List).count(), 0, "{calls:?}");
+    let options = SyncOptions { state: world.place.path("pull-state"), ..world.options() };
+    assert_eq!(world.pull("pulled", &options).failed, 0);
+    same_trees(&world.place.tree("pulled"), &world.place.tree("src"), false);
+    for (key, versions) in put::stored(&world.memory) {
+        let text = [key.as_bytes(), &versions.concat()].concat();
+        for plain in ["secret", "plans", "very long"] {
+            assert!(!text.windows(plain.len()).any(|window| window == plain.as_bytes()), "{key}: {plain}");
+        }
+    }
 }

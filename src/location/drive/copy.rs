@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use super::fetch;
 use super::put::{Content, Copied, PutRequest, Stored, put};
-use crate::format::envelope::MAX_BYTES;
+use crate::format::envelope::{Block, Content as BlockContent, MAX_BYTES};
 use crate::format::{Envelope, HEADER_LEN, Header};
-use crate::location::Location;
 use crate::location::customer::PairEncryption;
+use crate::location::{Location, vault};
 use crate::name::envelope_name;
 use crate::pair::IfExists;
 use crate::store::VersionId;
+use crate::vault::Vault;
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// A pair to copy.
@@ -54,12 +55,15 @@ pub async fn copy(location: &Location, request: CopyRequest<'_>) -> Result<Copie
         Err(error) if error.kind() == ErrorKind::Auth => return Err(about(under_a_key())),
         read => read.map_err(about)?,
     };
-    let header = head.first_chunk::<HEADER_LEN>().map(Header::parse);
-    let data_id = match header {
-        Some(header) => header.map_err(about)?.data_id(),
+    let header = match head.first_chunk::<HEADER_LEN>().map(Header::parse) {
+        Some(header) => header.map_err(about)?,
         None => return Err(about(Error::integrity("is too short for a container"))),
     };
-    let envelope = envelope(location, request.from, &data_id).await?;
+    let data_id = header.data_id();
+    if let Some(name) = location.parse(request.to) {
+        vault::keep_names(location, &name).await?;
+    }
+    let envelope = envelope(location, &request, &header).await?;
     let copied = Copied { key, version: object.version, head, size: object.size };
     let put_request = PutRequest {
         stored: request.to,
@@ -74,16 +78,20 @@ pub async fn copy(location: &Location, request: CopyRequest<'_>) -> Result<Copie
     Ok(CopiedPair { stored: put(location, put_request).await?, data_id, size: object.size })
 }
 
-/// The text of the envelope of a container: under the name of its own, else beside it.
-async fn envelope(location: &Location, container: &str, data_id: &DataId) -> Result<Bytes> {
-    let store = location.store();
+/// The text of the envelope of a container: under the name of its own, else beside it. In a vault it gets a record for the new
+/// name.
+async fn envelope(location: &Location, request: &CopyRequest<'_>, header: &Header) -> Result<Bytes> {
+    let (store, container, data_id) = (location.store(), request.from, &header.data_id());
     for name in [envelope_name(container, Some(data_id)), envelope_name(container, None)] {
         let Some(name) = name else { continue };
         match fetch::start(store, &location.key(&name), None, MAX_BYTES + 1).await {
             Ok((_, bytes)) => {
-                let serves = |envelope: Envelope| envelope.entries().any(|entry| entry.data_id == *data_id);
-                if Envelope::parse(&bytes).is_ok_and(serves) {
-                    return Ok(bytes);
+                let serves = |envelope: &Envelope| envelope.entries().any(|entry| entry.data_id == *data_id);
+                if let Some(envelope) = Envelope::parse(&bytes).ok().filter(serves) {
+                    return match location.vault() {
+                        None => Ok(bytes),
+                        Some(vault) => renamed(location, vault, request, header, envelope),
+                    };
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -93,6 +101,26 @@ async fn envelope(location: &Location, container: &str, data_id: &DataId) -> Res
     Err(Error::integrity("has no envelope, so nothing opens it; it was not copied")
         .about(location.show(container))
         .hint("sidekey verify shows what is missing"))
+}
+
+/// The envelope with a record of the vault for the new name, made of the valid one for the old name.
+fn renamed(
+    location: &Location,
+    vault: &Vault,
+    request: &CopyRequest<'_>,
+    header: &Header,
+    mut envelope: Envelope,
+) -> Result<Bytes> {
+    let key = location.key(request.from);
+    let Some(mut info) = vault::check(location, &key, header, [&envelope])? else {
+        return Err(Error::integrity("has no info record of this vault").about(location.show(request.from)));
+    };
+    let long = vault.ends_long(request.to).then(|| vault.parse(request.to)).flatten();
+    info.name = long.filter(|name| !name.is_folder()).and_then(|name| name.segments().last().cloned());
+    let record = vault.seal_info(request.to, &header.data_id(), &info);
+    envelope.blocks.retain(|block| !matches!(block.content, BlockContent::Info(_)));
+    envelope.blocks.push(Block::info(record));
+    Ok(envelope.to_text()?.into())
 }
 
 fn under_a_key() -> Error {

@@ -9,9 +9,9 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sha1::{Digest as _, Sha1};
 
 use super::fetch;
-use crate::format::HEADER_LEN;
 use crate::format::envelope::MAX_BYTES;
-use crate::location::Location;
+use crate::format::{Envelope, HEADER_LEN};
+use crate::location::{Location, vault};
 use crate::name::envelope_name;
 use crate::pair::{
     IfExists, LATEST, LocatedPut, LocatedPutOutcome as Outcome, LocatedPutReply as Reply,
@@ -21,6 +21,7 @@ use crate::store::{
     Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
     Upload, VersionId, Written,
 };
+use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// A part where parts go out side by side.
@@ -544,14 +545,27 @@ impl<'l, 'r> Putting<'l, 'r> {
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
             only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
-            info: Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]),
+            info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
         }
     }
 
+    /// What the store keeps beside the container: in a vault the record too, where listings return it.
+    fn info(&self) -> Info {
+        let mut info = Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]);
+        if self.location.vault().is_some()
+            && self.capabilities.info_in_list
+            && let Ok(envelope) = Envelope::parse(&self.request.envelope)
+            && let Some(record) = envelope.info()
+        {
+            info.insert(INFO_INFO.to_owned(), vault::record_text(record));
+        }
+        info
+    }
+
     fn shown(&self) -> String {
-        self.store.show(&self.container)
+        self.location.show_key(&self.container)
     }
 }
 

@@ -96,7 +96,8 @@ impl Set {
 
     fn sort(&self) {
         let mut new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
-        new.sort_unstable();
-        *self.sorted.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let mut sorted = self.sorted.write().unwrap_or_else(PoisonError::into_inner);
+        sorted.append(&mut new);
+        sorted.sort_unstable();
     }
 }

@@ -49,7 +49,7 @@ pub fn between(
     let wanted = super::rights_for(options, keeps_versions);
     handle.block_on(rights::require_below(location, below, true, wanted))?;
     let from = super::named(&source.location.show(&source.stored_prefix()));
-    let to = super::named(&location.show(&super::stored_path(below)));
+    let to = super::named(&location.show(&location.stored_folder(below)));
     if super::overlap(&from, &to) {
         return Err(Error::usage("is in the other location").about(to).hint("choose one that is not"));
     }
@@ -76,11 +76,11 @@ impl Between<'_> {
     fn plan(&self, from: &str) -> Result<u64> {
         let (run, source) = (&self.run, self.source);
         run.list()?;
-        let mut listed = list(&source.location, &Scope::below(&source.path));
+        let mut listed = list(&source.location, &Scope::below(&source.location, &source.path));
         let entries = std::iter::from_fn(|| run.handle.block_on(listed.next()));
         let found = run.state.list_source(entries.filter_map(|entry| match entry {
             Ok(Entry::Pair(pair)) if pair.incomplete => {
-                let shown = source.location.show(&pair.name.container());
+                let shown = source.location.show(&source.location.stored(&pair.name));
                 Some(Err(not_whole(Error::integrity("could not be listed whole").about(shown))))
             }
             Ok(Entry::Pair(pair)) => {
@@ -141,8 +141,7 @@ impl Between<'_> {
             Reader::open(run.handle.clone(), location.shared_store(), &key, None, FRONT).map_err(about)?;
         let header = reader.header().map_err(about)?;
         let identities = &self.get.identities;
-        let file_key =
-            read::file_key(run.handle, location.store(), &key, &header, identities).map_err(about)?;
+        let file_key = read::file_key(run.handle, location, &key, &header, identities).map_err(about)?;
         let opener = Opener::new(header, &file_key).map_err(about)?;
         let object = reader.object().clone();
         let end = opener.end(&mut reader, object.size).map_err(about)?;

@@ -18,7 +18,7 @@ use crate::{ErrorKind, Result};
 pub(super) fn older_than(run: &Run<'_>, days: u32) -> Result<()> {
     let now = run.handle.block_on(store_time(run))?;
     let Some(before) = now.checked_sub(Duration::from_secs(u64::from(days) * 86_400)) else { return Ok(()) };
-    let scope = Scope::below(run.below).with_versions(true);
+    let scope = Scope::below(run.location, run.below).with_versions(true);
     let mut listed = list(run.location, &scope);
     while let Some(entry) = run.handle.block_on(listed.next()).transpose()? {
         let Entry::Pair(pair) = entry else { continue };

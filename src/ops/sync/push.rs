@@ -12,7 +12,7 @@ use super::scan::{self, Folders, Scan};
 use super::state::{Act, Todo};
 use super::{
     Change, Compare, Run, SyncOptions, SyncSummary, TICK, Telling, check_keep_days, contents_of, named,
-    nanoseconds, purge, rights_for, stored_path,
+    nanoseconds, purge, rights_for,
 };
 use crate::location::drive::{self, CopyRequest, IfExists};
 use crate::ops::events::{Counting, Event, Observer};
@@ -50,7 +50,7 @@ pub fn push(
     check_keep_days(options, location, keeps_versions)?;
     handle.block_on(rights::require_below(location, below, true, rights_for(options, keeps_versions)))?;
     let whole = source.canonicalize().context("cannot read", source)?;
-    let sides = [&*whole.display().to_string(), &*named(&location.show(&stored_path(below)))];
+    let sides = [&*whole.display().to_string(), &*named(&location.show(&location.stored_folder(below)))];
     let telling = Telling(observer);
     let counting = Counting::new(&telling);
     let run = Run::begin(options, (location, below), sides, handle, &counting)?;
