@@ -153,8 +153,22 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
 }
 
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 11] =
-    ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "bucket", "rewrap", "recipients"];
+const ON_LOCATIONS: [&str; 14] = [
+    "put",
+    "get",
+    "cat",
+    "ls",
+    "rm",
+    "verify",
+    "audit",
+    "clean",
+    "bucket",
+    "rewrap",
+    "recipients",
+    "reencrypt",
+    "incident",
+    "report",
+];
 
 /// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
 /// the configuration, not by the commands.
@@ -170,8 +184,8 @@ pub(super) fn command() -> clap::Command {
 /// Only what writes containers has something to ask the service for, and only what reads or writes them needs keys.
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
-        key if key == SSE.key => command == "put",
-        key if key == SSE_C_KEY_FILE.key => command != "bucket",
+        key if key == SSE.key => matches!(command, "put" | "reencrypt"),
+        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "report"),
         _ => true,
     }
 }

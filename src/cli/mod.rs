@@ -28,6 +28,7 @@ mod cp;
 mod decrypt;
 mod encrypt;
 mod get;
+mod incident;
 mod inspect;
 mod keygen;
 mod ls;
@@ -37,7 +38,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod rewrap;
 mod rm;
 mod sync;
@@ -85,6 +88,9 @@ commands! {
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,

@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::location::Location;
+use crate::location::range::Range;
 use crate::location::vault::{self, LongNames};
 use crate::name::{ObjectName, RecipeSuffix, containers_of, envelope_name, is_envelope_name};
 use crate::store::{ListOptions, Listed, Object};
@@ -34,6 +35,8 @@ pub struct Scope {
     pub one_level: bool,
     /// Whether older versions and delete markers are listed too.
     pub versions: bool,
+    /// Only stored names of this range, which are relative to the location. Only what is below a folder has one.
+    range: Range,
 }
 
 impl Scope {
@@ -46,7 +49,13 @@ impl Scope {
     pub fn pair(location: &Location, name: &ObjectName) -> Self {
         let container = location.stored(name);
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
-        Self { stored, only: Some(name.clone()), one_level: true, versions: false }
+        Self { stored, only: Some(name.clone()), one_level: true, ..Self::default() }
+    }
+
+    /// The part of it whose names, as they are stored below it, are in this range.
+    #[must_use]
+    pub fn within(self, range: &Range) -> Self {
+        Self { range: range.below(&self.stored), ..self }
     }
 
     /// The same with folders as themselves, or with what is in them.
@@ -82,7 +91,8 @@ pub struct PairEntry {
     pub containers: Vec<Object>,
     /// The objects, or versions of them, that are called like its envelopes, in the order of their names.
     pub envelopes: Vec<EnvelopeObject>,
-    /// Whether something could not be listed where one of its objects may stand: what is not here may be there.
+    /// Whether something was not listed where one of its objects may stand, for the store failed or a range ends there:
+    /// what is not here may be there.
     pub incomplete: bool,
 }
 
@@ -114,13 +124,17 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
         prefix: location.key(&scope.stored),
         delimiter: scope.one_level,
         versions: scope.versions,
-        after: None,
+        after: scope.range.before().map(|before| location.key(&before)),
     };
     Listing {
         location,
         only: scope.only.clone(),
         listed: Some(location.store().list(options)),
-        groups: Groups { suffix: location.recipe_suffix().cloned(), ..Groups::default() },
+        groups: Groups {
+            range: scope.range.clone(),
+            suffix: location.recipe_suffix().cloned(),
+            ..Groups::default()
+        },
         ready: VecDeque::new(),
         learning: None,
         names: LongNames::default(),
@@ -217,6 +231,11 @@ impl Listing<'_> {
                 self.groups.fault_is_next = true;
                 self.ready.push_back(Err(error));
             }
+            (Some(Ok(_)), Some(stored)) if self.groups.range.is_behind(&stored) => {
+                self.listed = None;
+                self.groups.close_before(None, &mut self.ready);
+            }
+            (Some(Ok(_)), Some(stored)) if !self.groups.range.has(&stored) => {}
             (Some(Ok(listed)), Some(stored)) => {
                 if let Err(error) = self.groups.take(self.location, &stored, listed, &mut self.ready) {
                     self.listed = None;
@@ -232,6 +251,8 @@ impl Listing<'_> {
 /// The names that are open, each under the last name that an object of its can have and that of its container.
 #[derive(Debug, Default)]
 struct Groups {
+    /// What is wanted: of the pairs at its borders some objects are not listed.
+    range: Range,
     open: BTreeMap<(String, String), Group>,
     /// How a script called pairs of the OpenSSL recipe.
     suffix: Option<RecipeSuffix>,
@@ -428,7 +449,7 @@ impl Groups {
             if stored.is_some_and(|stored| *first.key().0 >= *stored) {
                 break;
             }
-            let ((_, container), mut group) = first.remove_entry();
+            let ((last, container), mut group) = first.remove_entry();
             if !group.has_container() {
                 // The container that is there has them.
                 group.envelopes.retain(|envelope| !envelope.contested);
@@ -441,7 +462,7 @@ impl Groups {
             let faulty = self.fault_is_next || self.fault.as_deref().is_some_and(|fault| first <= fault);
             if group.len() > 0 {
                 let Group { name, containers, envelopes, cut } = group;
-                let incomplete = faulty || cut;
+                let incomplete = faulty || cut || self.range.cuts(first, &last);
                 ready.push_back(Ok(Entry::Pair(PairEntry { name, containers, envelopes, incomplete })));
             }
         }
@@ -579,6 +600,45 @@ mod tests {
             "d/.folder.enc: 1 |",
         ];
         assert_eq!(shown(&entries), expected);
+    }
+
+    #[test]
+    fn every_object_is_in_one_of_adjoining_ranges_and_pairs_at_borders_say_so() {
+        let first = |name: &str| format!("p/{name}.{SHORT}.key.enc");
+        let (x, x_a, x_b) = (first("x"), first("x.a"), first("x-b"));
+        let keys = ["p/a.enc", &x, "p/x.enc", &x_a, "p/x.a.enc", "p/x.key.enc", &x_b, "p/z.txt", "q.enc"];
+        let store = store(&keys);
+        let listed = |from: Option<&str>, until: Option<&str>| {
+            let range = Range { from: from.map(ToOwned::to_owned), until: until.map(ToOwned::to_owned) };
+            entries(&store, "", &Scope::below(&["p"]).within(&range))
+        };
+        let objects = |entries: &[Result<Entry>]| -> Vec<String> {
+            let of = |entry: &Result<Entry>| match entry.as_ref().unwrap() {
+                Entry::Pair(pair) => {
+                    let envelopes = pair.envelopes.iter().map(|envelope| &envelope.object);
+                    pair.containers.iter().chain(envelopes).map(|object| object.key.clone()).collect()
+                }
+                Entry::Foreign(object) => vec![object.key.clone()],
+                Entry::Folder(_) => vec![],
+            };
+            entries.iter().flat_map(of).collect()
+        };
+        let mut whole = objects(&listed(None, None));
+        whole.sort();
+        let borders =
+            ["", "a.enc", "x", "x.", "x.0123", "x.a.", "x.enc", "x.f", "x.key.enc", "x.key.enc0", "y", "zz"];
+        for one in borders {
+            for other in borders.iter().filter(|other| **other >= one) {
+                let shares = [(None, Some(one)), (Some(one), Some(*other)), (Some(*other), None)];
+                let mut all: Vec<String> =
+                    shares.iter().flat_map(|(from, until)| objects(&listed(*from, *until))).collect();
+                all.sort();
+                assert_eq!(all, whole, "{one} {other}");
+            }
+        }
+        let shows = |from, until| shown(&listed(from, until)).join("; ");
+        assert_eq!(shows(Some("x.enc"), Some("x.f")), "p/x.enc: 1 | !");
+        assert_eq!(shows(Some("b"), Some("x.b")), "p/x-b.enc: 0 | 1; p/x.a.enc: 1 | 1; p/x.enc: 0 | 1 !");
     }
 
     #[test]

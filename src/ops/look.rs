@@ -8,6 +8,7 @@ use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
+use crate::location::range::Range;
 use crate::location::read;
 use crate::name::{ObjectName, containers_of};
 use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
@@ -180,6 +181,15 @@ pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterato
     let pairs = names(target).into_iter().map(|name| Scope::pair(&target.location, &name));
     let scopes = pairs.chain([Scope::below(&target.location, &target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
+}
+
+/// The listing of the part of a target whose stored names are in a range; all of the target where that is everything.
+pub(crate) fn share<'a>(target: &'a Target, versions: bool, range: &Range) -> Vec<Listing<'a>> {
+    if range.is_all() {
+        return everything(target, versions).collect();
+    }
+    let scope = Scope::below(&target.location, &target.path).with_versions(versions).within(range);
+    vec![listing::list(&target.location, &scope)]
 }
 
 /// The error about a target that is not there.

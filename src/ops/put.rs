@@ -8,7 +8,7 @@ pub(in crate::ops) mod choose;
 mod journal;
 mod options;
 mod pair;
-mod parts;
+pub(super) mod parts;
 
 use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};
@@ -40,7 +40,7 @@ use crate::ops::runtime;
 use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Found, Walk};
 use crate::random::{OsRandom, Pooled};
-use crate::seal::{SealOptions, Sealed, seal, sealed_len};
+use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
 use crate::store::Written;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
@@ -168,7 +168,7 @@ pub fn put_stream(
     let seal_all = move |out: &mut PartWriter| {
         let random = Pooled::new(&OsRandom);
         let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &seal_options);
-        sealed.map(ended).map_err(|error| error.about("standard input"))
+        sealed.map(Ended::from).map_err(|error| error.about("standard input"))
     };
     std::thread::scope(|scope| {
         handle.block_on(run.parts(scope, Origin::Unnamed, &stored, half, None, None, seal_all))
@@ -197,7 +197,7 @@ pub(in crate::ops) fn put_read(
     let len = sealed_len(size, Some(metadata), &seal_options)?;
     let seal_all = move |out: &mut PartWriter| {
         let random = Pooled::new(&OsRandom);
-        seal(&file_key, data_id, Some(metadata), source, out, &random, &seal_options).map(ended)
+        seal(&file_key, data_id, Some(metadata), source, out, &random, &seal_options).map(Ended::from)
     };
     let written = std::thread::scope(|scope| {
         handle.block_on(run.parts(scope, Origin::Unnamed, &stored, half, Some(len), None, seal_all))
@@ -398,7 +398,7 @@ impl<'a> Putting<'a> {
             let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &options)
                 .map_err(|error| error.at(&path))?;
             unchanged(&file, &before, &path)?;
-            Ok(ended(sealed))
+            Ok(Ended::from(sealed))
         };
         let memory = journal.as_ref().map(|journal| journal as &dyn UploadMemory);
         let origin = Origin::Found(found, &as_read);
@@ -499,7 +499,7 @@ impl<'a> Putting<'a> {
         let NewPair { half, .. } = NewPair::of(self.options, &described, data_id, file_key)?;
         let content = Content::Whole(container.into());
         if let Some(written) = self.store(origin.path(), stored, half, content, None).await? {
-            self.told(origin, stored, ended(sealed), data_id, &written, stored_len);
+            self.told(origin, stored, Ended::from(sealed), data_id, &written, stored_len);
         }
         Ok(())
     }
@@ -620,10 +620,6 @@ impl<'a> Origin<'a> {
             Self::Unnamed => Path::new("-"),
         }
     }
-}
-
-fn ended(sealed: Sealed) -> Ended {
-    Ended { len: sealed.plain_len, digest: sealed.digest }
 }
 
 /// A name in the location, and how it is stored.

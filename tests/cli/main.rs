@@ -23,6 +23,8 @@ mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod rotate_servers;
+mod rotation;
 mod s3;
 mod secrets;
 mod services;

@@ -141,6 +141,21 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    store(location, request, None).await
+}
+
+/// The same in place of one version, as far as the store can tell: where that is not the current one any more, nothing is
+/// stored, and that is [`Stored::Exists`]. A store without such conditions is asked right before, and something may still
+/// come between.
+///
+/// # Errors
+/// Those of [`put`].
+pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &VersionId) -> Result<Stored> {
+    let request = PutRequest { if_exists: IfExists::Replace, ..request };
+    store(location, request, Some(over.clone())).await
+}
+
+async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
     // An envelope that was there already may be old: before a copy gets its name, too, it is confirmed.
     let in_parts = !matches!(request.content, Content::Whole(_));
     let mut machine = match request.memory.and_then(UploadMemory::begun) {
@@ -148,6 +163,7 @@ pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored>
         None => LocatedPut::new(request.if_exists, in_parts),
     };
     let mut put = Putting::new(location, request).await?;
+    put.over = over;
     loop {
         let reply = match machine.step() {
             Step::Look => put.look().await,
@@ -202,6 +218,8 @@ struct Putting<'l, 'r> {
     request: PutRequest<'r>,
     store: &'l dyn Store,
     capabilities: Capabilities,
+    /// The only version that may be replaced.
+    over: Option<VersionId>,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -231,6 +249,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             location,
             store: location.store(),
             capabilities: location.store().capabilities().await?,
+            over: None,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -441,6 +460,11 @@ impl<'l, 'r> Putting<'l, 'r> {
         if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }
+        if let Some(over) = self.over.as_ref().filter(|_| !self.capabilities.replace_if)
+            && !is_current(self.store, &self.container, over).await?
+        {
+            return Ok(Reply::Exists);
+        }
         let written = match (&self.upload, &self.request.content) {
             (Some((upload, parts)), _) => upload.complete(*parts).await,
             (None, Content::Whole(bytes)) => {
@@ -544,7 +568,11 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
-            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
+            only_if: match (&self.over, replace) {
+                (Some(over), _) => OnlyIf::Version(over.clone()),
+                (None, true) => OnlyIf::Always,
+                (None, false) => OnlyIf::Absent,
+            },
             info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
@@ -566,6 +594,14 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn shown(&self) -> String {
         self.location.show_key(&self.container)
+    }
+}
+
+async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(object) => Ok(object.version == *version),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use crate::location::drive::PartSource;
+use crate::seal::Sealed;
 use crate::{Error, ErrorKind, Result};
 
 /// How many bytes of parts may wait, but one part always: while one is sent and one is made, more keep both busy.
@@ -21,7 +22,7 @@ enum Message {
 
 /// The parts as the store takes them. The thread that makes them starts with the first one wanted: only then is their
 /// length known.
-pub(super) struct Parts<F> {
+pub(in crate::ops) struct Parts<F> {
     start: Option<F>,
     /// The length of all parts together, if that is known.
     size: Option<u64>,
@@ -34,21 +35,27 @@ pub(super) struct Parts<F> {
 
 /// What is known of the plaintext once all of it was read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ended {
+pub(in crate::ops) struct Ended {
     /// Its length.
-    pub(super) len: u64,
+    pub(in crate::ops) len: u64,
     /// Its SHA-256, where that was asked for.
-    pub(super) digest: Option<[u8; 32]>,
+    pub(in crate::ops) digest: Option<[u8; 32]>,
+}
+
+impl From<Sealed> for Ended {
+    fn from(sealed: Sealed) -> Self {
+        Self { len: sealed.plain_len, digest: sealed.digest }
+    }
 }
 
 impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
     /// Parts that `start` makes another thread write; `size` in all, if that is known.
-    pub(super) fn new(size: Option<u64>, start: F) -> Self {
+    pub(in crate::ops) fn new(size: Option<u64>, start: F) -> Self {
         Self { start: Some(start), size, receiver: None, spare: None, given: None, ended: Ended::default() }
     }
 
     /// The plaintext, once all parts were taken.
-    pub(super) fn ended(&self) -> Ended {
+    pub(in crate::ops) fn ended(&self) -> Ended {
         self.ended
     }
 
@@ -103,7 +110,7 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
 }
 
 /// Where the encrypting thread writes. The last part, whatever its length, leaves only with [`Self::end`].
-pub(super) struct PartWriter {
+pub(in crate::ops) struct PartWriter {
     sender: mpsc::Sender<Message>,
     spares: mpsc::Receiver<BytesMut>,
     len: usize,
@@ -114,7 +121,7 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     /// Ends the parts, well or not.
-    pub(super) fn end(mut self, done: Result<Ended>) {
+    pub(in crate::ops) fn end(mut self, done: Result<Ended>) {
         let last = match done {
             Ok(_) if !self.part.is_empty() => self.send(),
             _ => Ok(()),

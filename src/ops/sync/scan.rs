@@ -77,10 +77,8 @@ impl Scan {
     fn here(&self, found: &Found, folders: Folders, observer: &dyn Observer) -> Option<Here> {
         let Found { path, segments, metadata, .. } = found;
         let kind = metadata.file_type();
-        if kind.is_dir() {
-            if folders == Folders::Empty && (segments.is_empty() || !is_empty(path)) {
-                return None;
-            }
+        if kind.is_dir() && folders == Folders::Empty && (segments.is_empty() || !is_empty(path)) {
+            return None;
         }
         let key = Key::new(segments, kind.is_dir());
         let Some(facts) = facts(metadata) else {

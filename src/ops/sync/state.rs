@@ -417,7 +417,7 @@ fn lock(path: &Path, source: &str, destination: &str) -> Result<File> {
             .hint("wait until it is done; the lock goes with that process"));
     }
     let process = rustix::process::getpid().as_raw_nonzero();
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{process}\n"));
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{process}"));
     written.context("cannot write", path)?;
     Ok(file)
 }
