@@ -147,13 +147,36 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
                 found.insert(setting.key, value.to_string_lossy().into_owned());
             }
         }
+        if let Some(how) = as_s3cmd_says(matches) {
+            found.insert(SSE.key, how);
+        }
         level = matches.subcommand().map(|(_, matches)| matches);
     }
     found
 }
 
+/// What `--sse` is called by `s3cmd`.
+const S3CMD_SSE: &str = "server-side-encryption";
+const S3CMD_KMS: &str = "server-side-encryption-kms-id";
+
+fn as_s3cmd_says(matches: &ArgMatches) -> Option<String> {
+    let key = matches.try_get_one::<String>(S3CMD_KMS).ok().flatten();
+    let flag = matches.try_get_one::<bool>(S3CMD_SSE).ok().flatten();
+    key.map(|key| format!("kms:{key}")).or_else(|| flag.filter(|set| **set).map(|_| "s3".to_owned()))
+}
+
+/// The options of `s3cmd`, for scripts that know them.
+fn s3cmd_options() -> [clap::Arg; 2] {
+    let option =
+        |name: &'static str| clap::Arg::new(name).long(name).help_heading("Stores").conflicts_with(SSE.key);
+    [
+        option(S3CMD_SSE).action(ArgAction::SetTrue).help("the same as --sse s3, as s3cmd calls it"),
+        option(S3CMD_KMS).value_name("ID").help("the same as --sse kms:ID, as s3cmd calls it"),
+    ]
+}
+
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 14] = [
+const ON_LOCATIONS: [&str; 15] = [
     "put",
     "get",
     "cat",
@@ -162,6 +185,7 @@ const ON_LOCATIONS: [&str; 14] = [
     "verify",
     "audit",
     "clean",
+    "doctor",
     "bucket",
     "rewrap",
     "recipients",
@@ -176,7 +200,8 @@ pub(super) fn command() -> clap::Command {
     ON_LOCATIONS.into_iter().fold(Typed::command(), |all, name| {
         all.mut_subcommand(name, |command| {
             let options = SETTINGS.into_iter().filter(|setting| has_use_for(name, setting));
-            command.args(options.filter_map(Setting::option))
+            let s3cmd = s3cmd_options().into_iter().filter(|_| name == "put");
+            command.args(options.filter_map(Setting::option)).args(s3cmd)
         })
     })
 }
@@ -185,7 +210,7 @@ pub(super) fn command() -> clap::Command {
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
         key if key == SSE.key => matches!(command, "put" | "reencrypt"),
-        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "report"),
+        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "doctor" | "report"),
         _ => true,
     }
 }

@@ -26,6 +26,7 @@ mod clean;
 mod completions;
 mod cp;
 mod decrypt;
+mod doctor;
 mod encrypt;
 mod get;
 mod incident;
@@ -85,6 +86,7 @@ commands! {
     Verify => verify,
     Audit => audit,
     Clean => clean,
+    Doctor => doctor,
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,

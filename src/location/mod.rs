@@ -12,6 +12,7 @@ pub mod recipe;
 pub mod vault;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
@@ -30,6 +31,8 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// Empty, or with a `/` at its end.
     prefix: String,
+    /// Whether the last name that a container was written under was taken: a guess about the next.
+    taken: Arc<AtomicBool>,
     /// What its names and records are made with, where it is the root of a vault.
     vault: Option<Arc<Vault>>,
     /// How a script called what it put there, where it is not as the recipe does.
@@ -47,7 +50,7 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix, vault: None, recipe_suffix: None })
+        Ok(Self { store, prefix, taken: Arc::default(), vault: None, recipe_suffix: None })
     }
 
     /// The same as the root of a vault: `.sidekey/` of the vault lies here.
@@ -165,6 +168,14 @@ impl Location {
         let reserved =
             stored.strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         (!reserved).then_some(stored)
+    }
+
+    fn guesses_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn was_taken(&self, taken: bool) {
+        self.taken.store(taken, Ordering::Relaxed);
     }
 
     /// How people write a stored name of it, for messages: in a vault as it would be called without encryption.

@@ -147,7 +147,7 @@ fn envelope_keys(container: &str, data_id: &DataId) -> Vec<(Form, String)> {
 }
 
 /// A whole object of the size of an envelope; of a longer one a byte more than that, which its parser refuses.
-pub(super) async fn small(
+pub(crate) async fn small(
     store: &dyn Store,
     key: &str,
     version: Option<VersionId>,

@@ -4,10 +4,13 @@
 //! another upload's. Which belongs to which is found out by trying them: the salt stands in the container, and only
 //! the right password gives its last block a good padding.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 
 use super::Location;
 use super::read::{self, Reader, collect_at_most, small};
+use crate::crypto::lanes::same;
 use crate::crypto::recipe::RecipeKey;
 use crate::crypto::rsa::PrivateKey;
 use crate::format::{Envelope, Wrap};
@@ -139,19 +142,21 @@ fn is_key_file_of(location: &Location, key_file: &str, container: &str) -> bool 
     location.recipe_suffix().is_some_and(|suffix| suffix.container_of(key_file).as_deref() == Some(container))
 }
 
-/// What private keys make of the key files of a container.
+/// What private keys make of the key files of a container, those first that were written at about its time.
 ///
 /// # Errors
 /// `Integrity` when there is none; `Auth` when no key opens any; what reading fails with.
 pub async fn open_key_files(
     location: &Location,
-    container: &str,
+    container: &Object,
     versions: bool,
     identities: &[PrivateKey],
 ) -> Result<Vec<Vec<PasswordBlock>>> {
     let mut opened = Vec::new();
     let mut fault = None;
-    for (_, key_file) in key_files(location, container, versions).await? {
+    let mut found = key_files(location, &container.key, versions).await?;
+    found.sort_by_key(|(object, _)| distance(object, container));
+    for (_, key_file) in found {
         match key_file.open(identities) {
             Ok(blocks) => opened.push(blocks),
             Err(error) => fault = Some(error),
@@ -182,9 +187,9 @@ pub async fn find_key(
     let store = location.store();
     let mut why = None;
     if is_current {
-        let opened = open_key_files(location, &container.key, false, identities).await;
+        let opened = open_key_files(location, container, false, identities).await;
         match opened.and_then(|opened| choose(settler, opened.iter().map(Vec::as_slice), sample)) {
-            Ok(decision) => return Ok(decision.into()),
+            Ok((_, decision)) => return Ok(decision.into()),
             Err(error) => why = Some(error),
         }
     }
@@ -201,16 +206,16 @@ pub async fn find_key(
         );
     }
     if store.capabilities().await?.versions {
-        let opened = open_key_files(location, &container.key, true, identities).await;
+        let opened = open_key_files(location, container, true, identities).await;
         match opened.and_then(|opened| choose(settler, opened.iter().map(Vec::as_slice), sample)) {
-            Ok(decision) => return Ok(decision.into()),
+            Ok((_, decision)) => return Ok(decision.into()),
             Err(error) => why = why.or(Some(error)),
         }
     }
     Err(why.unwrap_or_else(|| Error::integrity("has no key file")))
 }
 
-/// Decides which of several key files is a container's, and how it was made.
+/// Decides which of several key files, the likeliest first, is a container's, and how it was made.
 ///
 /// # Errors
 /// Those of [`Settler::decide`]; `Input` when several fit and none of them fits so well that it is no chance.
@@ -218,12 +223,17 @@ pub fn choose<'b>(
     settler: &Settler,
     opened: impl IntoIterator<Item = &'b [PasswordBlock]>,
     sample: &Sample,
-) -> Result<Decision> {
-    let (mut fits, mut fault) = (Vec::<Decision>::new(), None::<Error>);
-    for blocks in opened {
+) -> Result<(usize, Decision)> {
+    let is_same =
+        |one: &Decision, other: &Decision| same(one.key().payload().expose(), other.key().payload().expose());
+    let (mut fits, mut fault) = (Vec::<(usize, Decision)>::new(), None::<Error>);
+    for (nth, blocks) in opened.into_iter().enumerate() {
         match settler.decide(blocks, sample) {
-            Ok(decision) if fits.iter().any(|other| is_same(other.key(), decision.key())) => {}
-            Ok(decision) => fits.push(decision),
+            Ok(decision) if sample.padding(decision.key()).is_some_and(|padding| padding >= STRONG) => {
+                return Ok((nth, decision));
+            }
+            Ok(decision) if fits.iter().any(|(_, other)| is_same(other, &decision)) => {}
+            Ok(decision) => fits.push((nth, decision)),
             // Not to know weighs more than not to fit.
             Err(error) if fault.as_ref().is_none_or(|fault| fault.kind() == ErrorKind::Integrity) => {
                 fault = Some(error);
@@ -231,22 +241,22 @@ pub fn choose<'b>(
             Err(_) => {}
         }
     }
-    let is_strong = |fit: &Decision| sample.padding(fit.key()).is_some_and(|padding| padding >= STRONG);
-    let strong = fits.iter().filter(|fit| is_strong(fit)).count();
-    match (fits.len(), strong) {
-        (1, _) => {}
-        (2.., 1) => fits.retain(is_strong),
-        (0, _) => return Err(fault.unwrap_or_else(|| Error::integrity("has no key file"))),
-        _ => {
-            return Err(Error::input("several versions of its key file would fit it, perhaps by chance")
-                .hint("look at each: sidekey get --version, or name what made it with --recipe-kdf"));
+    match (fits.pop(), fits.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => {
+            Err(Error::input("several versions of its key file would fit it, perhaps by chance")
+                .hint("look at each: sidekey get --version, or name what made it with --recipe-kdf"))
         }
+        (None, _) => Err(fault.unwrap_or_else(|| Error::integrity("has no key file"))),
     }
-    fits.pop().ok_or_else(|| Error::integrity("has no key file"))
 }
 
-pub(crate) fn is_same(one: &RecipeKey, other: &RecipeKey) -> bool {
-    crate::crypto::lanes::same(one.payload().expose(), other.payload().expose())
+/// Sorts the key files of a container, the likeliest first: a script uploads a key file right after its container.
+pub(crate) fn distance(key_file: &Object, container: &Object) -> (bool, Duration) {
+    match key_file.modified.duration_since(container.modified) {
+        Ok(later) => (false, later),
+        Err(earlier) => (true, earlier.duration()),
+    }
 }
 
 /// The key of an adopted container, when one of these private keys opens one of these envelopes for it.

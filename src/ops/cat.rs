@@ -145,7 +145,7 @@ impl Printing<'_> {
             && RecipeObject::is_one(&reader)
             && let Ok(object) = RecipeObject::new(location, reader, self.options.which == Which::Current)
         {
-            self.recipes.count(&object);
+            let _ = self.recipes.count(&object);
         }
     }
 

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cat;
 pub mod clean;
 pub mod decrypt;
+pub mod doctor;
 pub mod encrypt;
 pub mod events;
 pub mod filter;

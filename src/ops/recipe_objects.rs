@@ -61,15 +61,18 @@ impl<'a> Recipes<'a> {
         Self { handle, identities, observer, settler, told: AtomicBool::new(false) }
     }
 
-    /// Counts how one was made; one that cannot be opened is reported when it is.
-    pub(crate) fn count(&self, of: &RecipeObject<'_>) {
-        let opening = open_key_files(of.location, &of.object.key, !of.is_current, self.identities);
-        let Ok(opened) = self.handle.block_on(opening) else { return };
+    /// Counts how one was made, and says whether it can be decided now; one that cannot be opened is reported later.
+    pub(crate) fn count(&self, of: &RecipeObject<'_>) -> bool {
+        let opening = open_key_files(of.location, &of.object, !of.is_current, self.identities);
+        let Ok(opened) = self.handle.block_on(opening) else { return false };
         let settler = self.settler();
+        let mut is_decided = !settler.settled().is_empty();
         for blocks in &opened {
             let ballot = settler.examine(blocks, &of.sample);
+            is_decided |= ballot.is_decided();
             self.settler.lock().unwrap_or_else(PoisonError::into_inner).count(&ballot);
         }
+        is_decided
     }
 
     /// Finds the key of one.

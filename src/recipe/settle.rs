@@ -120,6 +120,13 @@ pub struct Ballot {
     vote: Vote,
 }
 
+impl Ballot {
+    /// Whether the file needs no others to tell how it was made: it says so itself, or the user does.
+    pub fn is_decided(&self) -> bool {
+        matches!(self.vote, Vote::Abstained)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Vote {
     For(Parameters),

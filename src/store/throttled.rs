@@ -10,8 +10,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Body, Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed,
-    Right, Store, Unfinished, Upload, VersionId, Written,
+    Body, Bucket, Capabilities, Conditions, Download, Facts, GetOptions, ListOptions, Listed, Object,
+    PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, Result};
 
@@ -64,6 +64,10 @@ impl Store for Throttled {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.inner.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
@@ -144,6 +148,10 @@ impl Store for Throttled {
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         self.inner.require(prefix, rights).await
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        self.inner.facts(prefix).await
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

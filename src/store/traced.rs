@@ -11,9 +11,10 @@ use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 use tracing::{Level, debug, enabled};
 
+use super::facts::Facts;
 use super::{
-    Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed, Right,
-    Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed,
+    Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::Result;
 
@@ -74,6 +75,10 @@ impl Store for Traced {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.begin("capabilities", "", ()).end(self.inner.capabilities().await, Clone::clone)
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.begin("conditions", "", ()).end(self.inner.conditions().await, |honoured| *honoured)
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
@@ -148,6 +153,10 @@ impl Store for Traced {
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         self.begin("require", prefix, rights).end(self.inner.require(prefix, rights).await, |()| ())
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        self.begin("facts", prefix, ()).end(self.inner.facts(prefix).await, Clone::clone)
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

@@ -80,6 +80,7 @@ fn every_object_has_the_fields_that_the_document_names() {
         "verify vault/",
         "verify vault/ -i keys/old.pem --against in/",
         "audit vault/ -i keys/old.pem",
+        "doctor vault/",
         "get -i keys/old.pem vault/ out/ --dry-run",
         "get -i keys/old.pem vault/ out/",
         "get -i keys/old.pem vault/ out/",

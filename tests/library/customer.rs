@@ -23,6 +23,7 @@ use sidekey::ops::put::{self, PutOptions};
 use sidekey::ops::remove::{RemoveOptions, remove};
 use sidekey::ops::verify::{Level, VerifyOptions, VerifySummary, verify};
 use sidekey::pair::RewrapOutcome;
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{CustomerKey, DATA_ID_INFO, Encryption, ListOptions, Listed, Object, OnlyIf, Store};
@@ -97,8 +98,14 @@ impl Vault {
     }
 
     fn cat_as(&self, source: &Source, which: Which, identities: &[&str], range: ByteRange) -> Result<String> {
-        let options =
-            CatOptions { identities: self.identities(identities), which, range, strict: false, jobs: 1 };
+        let options = CatOptions {
+            identities: self.identities(identities),
+            which,
+            range,
+            strict: false,
+            recipe: Named::default(),
+            jobs: 1,
+        };
         let (mut out, failures) = (Cursor::new(vec![]), Failures::default());
         cat(std::slice::from_ref(source), &options, &mut out, &failures)?;
         match failures.0.into_inner().unwrap().pop() {
@@ -140,6 +147,7 @@ impl Vault {
 
     fn verify(&self, level: Level, identities: &[&str]) -> VerifySummary {
         let options = VerifyOptions {
+            recipe: Named::default(),
             level,
             sample: None,
             versions: true,
@@ -230,6 +238,7 @@ fn the_private_key_reads_it_with_and_without_the_hint() {
         let source = Source::new(vault.target("b"));
         assert_eq!(vault.cat_as(&source, Which::Current, &["old"], range).unwrap(), "0123456789");
         let options = GetOptions {
+            recipe: Named::default(),
             identities: vault.identities(&["old"]),
             which: Which::Current,
             overwrite: Overwrite::Always,

@@ -22,12 +22,13 @@ use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::ops::filter::Filter;
 use sidekey::ops::get::{GetOptions, Overwrite, Source, Which, get};
 use sidekey::random::OsRandom;
+use sidekey::recipe::Named;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    Body, Capabilities, Download, GetOptions as Read, Info, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Store, Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Conditions, Download, GetOptions as Read, Info, ListOptions, Listed, Object, OnlyIf,
+    PutOptions, Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::wrap::wrap;
 use sidekey::{DataId, Error, ErrorKind, Result};
@@ -95,6 +96,7 @@ fn source(store: impl Store + 'static, path: &str) -> Source {
 
 fn options() -> GetOptions {
     GetOptions {
+        recipe: Named::default(),
         identities: vec![private()],
         which: Which::Current,
         overwrite: Overwrite::Never,
@@ -403,6 +405,10 @@ impl Store for Counting {
         self.inner.capabilities().await
     }
 
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
+    }
+
     async fn get(&self, key: &str, options: &Read) -> Result<Download> {
         let Download { object, body } = self.inner.get(key, options).await?;
         let Body::Stream(mut whole) = body else { panic!("memory streams") };
@@ -476,8 +482,14 @@ fn a_range_reads_its_sections_and_little_else() {
     put_pair(&inner, "x.enc", &sealed("x", &plain, &[me()]));
     let store = Counting::new(inner, u64::MAX, ErrorKind::Io);
     let printed = |range: ByteRange| {
-        let options =
-            CatOptions { identities: vec![private()], which: Which::Current, range, strict: true, jobs: 2 };
+        let options = CatOptions {
+            identities: vec![private()],
+            which: Which::Current,
+            range,
+            strict: true,
+            recipe: Named::default(),
+            jobs: 2,
+        };
         let (mut out, told) = (vec![], Told::default());
         let summary = cat(&[source(store.clone(), "x")], &options, &mut out, &told).unwrap();
         assert_eq!(summary.failed, 0, "{:?}", told.0.into_inner());
@@ -718,9 +730,9 @@ fn the_keys_of_others_and_files_of_others_are_said() {
         lines,
         [
             &format!("failed Auth memory:x.enc: wrapped for key {wrapped}, but the keys given are {given}"),
-            "failed Input memory:y.enc: is a file of the OpenSSL recipe, which is not read from a location",
             "failed Integrity memory:z.enc: has no envelope",
             "skipped memory:w.enc: has an envelope, but there is no container",
+            "failed Integrity memory:y.enc: has no key file",
         ]
     );
 }

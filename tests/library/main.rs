@@ -7,6 +7,7 @@ mod container;
 mod customer;
 mod get;
 mod keys;
+mod legacy;
 mod properties;
 mod published;
 mod put;

@@ -21,10 +21,11 @@ use sidekey::ops::ls::{LsOptions, ls};
 use sidekey::ops::put::{self, PutOptions};
 use sidekey::ops::remove::{RemoveOptions, remove};
 use sidekey::ops::verify::{Level, VerifyOptions, verify};
+use sidekey::recipe::Named;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    self, Capabilities, Download, ListOptions, Listed, Object, Right, Store, Unfinished, Upload, VersionId,
-    Written,
+    self, Capabilities, Conditions, Download, ListOptions, Listed, Object, Right, Store, Unfinished, Upload,
+    VersionId, Written,
 };
 use sidekey::{Error, ErrorKind, Result};
 
@@ -47,6 +48,10 @@ impl Store for Bound {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.inner.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &store::PutOptions) -> Result<Written> {
@@ -174,6 +179,7 @@ impl Vault {
         match name {
             "get" => {
                 let options = GetOptions {
+                    recipe: Named::default(),
                     identities: identities(),
                     which,
                     overwrite: Overwrite::Always,
@@ -188,7 +194,14 @@ impl Vault {
             }
             "cat" => {
                 let range = ByteRange::All;
-                let options = CatOptions { identities: identities(), which, range, strict: false, jobs: 1 };
+                let options = CatOptions {
+                    identities: identities(),
+                    which,
+                    range,
+                    strict: false,
+                    recipe: Named::default(),
+                    jobs: 1,
+                };
                 cat(&[source], &options, &mut std::io::sink(), &Silent).map(drop)
             }
             "ls" => ls(&target, LsOptions::default(), &mut |_| {}).map(drop),
@@ -200,6 +213,7 @@ impl Vault {
             }
             "verify" => {
                 let options = VerifyOptions {
+                    recipe: Named::default(),
                     level: Level::Pairs,
                     sample: None,
                     versions: false,

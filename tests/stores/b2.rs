@@ -37,7 +37,7 @@ fn settings_of(world: &World, key: &Key) -> Settings {
 }
 
 /// A store that tries once.
-fn once(world: &World) -> Arc<dyn Store> {
+pub(crate) fn once(world: &World) -> Arc<dyn Store> {
     open(settings(world)).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn limited(world: &World, capabilities: &[&str], prefix: &str) -> Arc<dyn Store>
     open(settings_of(world, &world.new_key(capabilities, prefix))).unwrap()
 }
 
-fn trying(store: Arc<dyn Store>) -> Retry<dyn Store> {
+pub(crate) fn trying(store: Arc<dyn Store>) -> Retry<dyn Store> {
     let policy = Policy {
         first: Duration::from_millis(1),
         most: Duration::from_millis(20),

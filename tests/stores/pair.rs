@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -32,10 +32,14 @@ use sidekey::store::faulty::{Fault, Faulty};
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
 use sidekey::store::{
-    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::{DataId, ErrorKind, Result, wrap};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::b2::{once, trying};
+use crate::server::World;
 
 const DAYS_40: Duration = Duration::from_secs(40 * 24 * 60 * 60);
 /// Later than any clock here.
@@ -106,6 +110,10 @@ impl Store for Narrow {
         Ok(Capabilities { max_part: 1 << 16, ..self.0.capabilities().await? })
     }
 
+    async fn conditions(&self) -> Result<Conditions> {
+        self.0.conditions().await
+    }
+
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
         self.0.put(key, body, options).await
     }
@@ -158,6 +166,8 @@ impl Store for Narrow {
 enum Kind {
     Memory(Features),
     Local,
+    /// Backblaze B2, as the test server has it.
+    B2,
 }
 
 const KINDS: [Kind; 5] = [
@@ -173,6 +183,7 @@ struct Site {
     store: Arc<dyn Store>,
     memory: Option<MemoryStore>,
     folder: Option<tempfile::TempDir>,
+    world: Option<World>,
 }
 
 impl Site {
@@ -180,17 +191,27 @@ impl Site {
         match kind {
             Kind::Memory(features) => Self::memory(State::new(features)),
             Kind::Local => Self::folder(tempfile::tempdir().unwrap()),
+            Kind::B2 => {
+                let world = World::with_small_parts();
+                let store = Arc::new(Narrow(Arc::new(trying(once(&world)))));
+                Self { store, memory: None, folder: None, world: Some(world) }
+            }
         }
     }
 
     fn memory(state: State) -> Self {
         let memory = MemoryStore::from_state(state);
-        Self { store: Arc::new(Narrow(Arc::new(memory.clone()))), memory: Some(memory), folder: None }
+        Self {
+            store: Arc::new(Narrow(Arc::new(memory.clone()))),
+            memory: Some(memory),
+            folder: None,
+            world: None,
+        }
     }
 
     fn folder(folder: tempfile::TempDir) -> Self {
         let store = LocalStore::open(folder.path()).unwrap();
-        Self { store: Arc::new(Narrow(Arc::new(store))), memory: None, folder: Some(folder) }
+        Self { store: Arc::new(Narrow(Arc::new(store))), memory: None, folder: Some(folder), world: None }
     }
 
     fn copy(&self) -> Self {
@@ -201,7 +222,7 @@ impl Site {
                 copy_folder(folder.path(), copy.path());
                 Self::folder(copy)
             }
-            (None, None) => unreachable!("a site is one of both"),
+            (None, None) => unreachable!("a service's contents are not copied"),
         }
     }
 
@@ -210,7 +231,8 @@ impl Site {
         match (&self.memory, &self.folder) {
             (Some(memory), _) => memory.state().advance(DAYS_40),
             (None, Some(folder)) => age_folder(folder.path()),
-            (None, None) => unreachable!("a site is one of both"),
+            // The clock of a service is its own.
+            (None, None) => {}
         }
     }
 
@@ -245,8 +267,12 @@ fn age_folder(folder: &Path) {
     }
 }
 
+/// Connections to a service outlive the run that opened them.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    RUNTIME.block_on(future)
 }
 
 struct Cut(Bytes);
@@ -489,17 +515,27 @@ const STOPS: [Stop; 7] = [
     Stop::Dies(Fault::After(ErrorKind::Unsure)),
 ];
 
-/// Stops an operation everywhere; says how many times.
-fn stop_everywhere(fixture: &Fixture, kind: Kind, operation: Operation, base: &Site) -> usize {
+/// The process ends right before a call, or right after it: what a service is asked for, as each case is a bucket of its own.
+const STOPS_ON_A_SERVICE: [Stop; 2] =
+    [Stop::Dies(Fault::Before(ErrorKind::Transient)), Stop::Dies(Fault::After(ErrorKind::Unsure))];
+
+/// Stops an operation everywhere; says how many times. Every case begins with what `base` makes.
+fn stop_everywhere(
+    fixture: &Fixture,
+    kind: Kind,
+    operation: Operation,
+    stops_at: &[Stop],
+    base: impl Fn() -> Site,
+) -> usize {
     let mut stops = 0;
     for number in 1.. {
         let mut reached = false;
-        for stop in STOPS {
-            let site = base.copy();
+        for stop in stops_at {
+            let site = base();
             let faulty = Faulty::new(Arc::clone(&site.store));
             match stop {
-                Stop::Fails(fault) => faulty.fail_at(number, fault),
-                Stop::Dies(fault) => faulty.die_at(number, fault),
+                Stop::Fails(fault) => faulty.fail_at(number, *fault),
+                Stop::Dies(fault) => faulty.die_at(number, *fault),
             }
             let location = Location::new(Arc::new(faulty.clone()), "p").unwrap();
             let done = catch_unwind(AssertUnwindSafe(|| run(perform(operation, fixture, &location, false))));
@@ -516,6 +552,10 @@ fn stop_everywhere(fixture: &Fixture, kind: Kind, operation: Operation, base: &S
                 .unwrap_or_else(|error| panic!("a second run: {error:?} {:?}: {context}", error.remedy()));
             let held = run(look(fixture, &site.location()));
             check_done(kind, operation, &held, &context);
+            if kind == Kind::B2 {
+                assert_eq!(site.world.as_ref().unwrap().calls().violations, [""; 0], "{context}");
+                continue;
+            }
             site.age();
             run(perform(Operation::Clean, fixture, &site.location(), false)).unwrap();
             check_clean(&run(look(fixture, &site.location())), &context);
@@ -528,7 +568,7 @@ fn stop_everywhere(fixture: &Fixture, kind: Kind, operation: Operation, base: &S
 }
 
 fn keeps_versions(kind: Kind) -> bool {
-    matches!(kind, Kind::Memory(Features { versions: true, .. }))
+    matches!(kind, Kind::B2 | Kind::Memory(Features { versions: true, .. }))
 }
 
 /// After a stop: the old content is there or the new one, and all older versions.
@@ -597,7 +637,7 @@ fn stop_all(operations: &[Operation]) {
     for kind in KINDS {
         let site = base(&fixture, kind);
         for operation in operations {
-            let stops = stop_everywhere(&fixture, kind, *operation, &site);
+            let stops = stop_everywhere(&fixture, kind, *operation, &STOPS, || site.copy());
             println!("{kind:?} {operation:?}: {stops} stops");
             assert!(stops > 20, "{kind:?} {operation:?}: {stops}");
         }
@@ -627,4 +667,19 @@ fn a_rewrap_can_be_stopped_everywhere() {
 #[test]
 fn cleaning_can_be_stopped_everywhere() {
     stop_all(&OPERATIONS[6..]);
+}
+
+/// The same over HTTP, for a process that dies. What only time takes away is not asked here: the clock is the service's.
+#[test]
+fn every_call_on_b2_can_be_the_last() {
+    let fixture = Fixture::new();
+    let mut all = 0;
+    for operation in &OPERATIONS[..6] {
+        let base = || base(&fixture, Kind::B2);
+        let stops = stop_everywhere(&fixture, Kind::B2, *operation, &STOPS_ON_A_SERVICE, base);
+        println!("B2 {operation:?}: {stops} stops");
+        assert!(stops >= 4, "{operation:?}: {stops}");
+        all += stops;
+    }
+    println!("B2: {all} stops");
 }

@@ -106,8 +106,7 @@ pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>
 
 /// Deletes one version. Where the store would delete whatever has the name by then, it looks once more right before.
 pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) -> Result<()> {
-    let capabilities = store.capabilities().await?;
-    if !capabilities.versions && !capabilities.delete_if {
+    if !store.capabilities().await?.versions && !store.conditions().await?.delete_if {
         match store.stat(key, None).await {
             Ok(object) if object.version == *version => {}
             Ok(_) => {

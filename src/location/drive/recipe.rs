@@ -10,9 +10,10 @@ use super::examine::ReadVersion;
 use super::fetch;
 use super::relocate;
 use super::rewrap::{Facts, Headers, RewrapOptions, Rewrapped, is_current, overwrite, read_back};
+use crate::crypto::lanes::same;
 use crate::format::Envelope;
 use crate::location::Location;
-use crate::location::recipe::{choose, is_same, sample};
+use crate::location::recipe::{choose, distance, sample};
 use crate::name::{containers_of, envelope_name};
 use crate::pair::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
 use crate::recipe::{Decision, KeyFile, PasswordBlock, Sample, Settler, detect_key_file};
@@ -175,31 +176,27 @@ async fn read_containers(
 
 /// Finds out which version of the key file serves which version of the container.
 fn match_up(keys: &mut [KeyVersion], containers: &[Container], settler: &Settler) {
-    // For each container: which of the key files fit, or that nothing tells.
     let mut fits: Vec<(usize, usize, Decision)> = vec![];
-    let mut doubts = vec![false; keys.len()];
-    let mut whys: Vec<Option<String>> = keys.iter().map(|_| None).collect();
+    let (mut doubts, mut why) = (false, None);
     for (at, container) in containers.iter().enumerate() {
         let What::Recipe(sample) = &container.what else { continue };
-        let mut fitting: Vec<(usize, Decision)> = vec![];
-        for (nth, key) in keys.iter().enumerate().filter(|(_, key)| !key.blocks.is_empty()) {
-            match settler.decide(&key.blocks, sample) {
-                Ok(decision) => fitting.push((nth, decision)),
-                Err(error) if error.kind() == ErrorKind::Integrity => whys[nth] = Some(error.line()),
-                Err(_) => doubts[nth] = true,
-            }
-        }
-        // The same password again is the same key; of different ones only one that is no chance.
-        let blocks = fitting.iter().map(|(nth, _)| keys[*nth].blocks.as_slice());
-        match choose(settler, blocks, sample) {
-            Ok(chosen) => {
-                for (nth, decision) in fitting {
-                    if is_same(decision.key(), chosen.key()) {
-                        fits.push((nth, at, decision));
+        let mut order: Vec<usize> = (0..keys.len()).filter(|nth| !keys[*nth].blocks.is_empty()).collect();
+        order.sort_by_key(|nth| distance(&keys[*nth].version.object, &container.object));
+        match choose(settler, order.iter().map(|nth| keys[*nth].blocks.as_slice()), sample) {
+            Ok((chosen, decision)) => {
+                let chosen = order[chosen];
+                fits.push((chosen, at, decision));
+                // The same password, uploaded again.
+                for other in order.into_iter().filter(|nth| *nth != chosen) {
+                    if has_same(&keys[other], &keys[chosen])
+                        && let Ok(decision) = settler.decide(&keys[other].blocks, sample)
+                    {
+                        fits.push((other, at, decision));
                     }
                 }
             }
-            Err(_) => fitting.iter().for_each(|(nth, _)| doubts[*nth] = true),
+            Err(error) if error.kind() == ErrorKind::Integrity => why = Some(error.line()),
+            Err(_) => doubts = true,
         }
     }
     for (nth, key) in keys.iter_mut().enumerate().filter(|(_, key)| !key.blocks.is_empty()) {
@@ -214,15 +211,20 @@ fn match_up(keys: &mut [KeyVersion], containers: &[Container], settler: &Settler
         let first = mine.first().map(|(container, _)| id(*container));
         let alone = mine.iter().all(|(container, _)| Some(id(*container)) == first);
         key.serves = match mine.into_iter().next() {
-            Some((container, decision)) if alone && !doubts[nth] => Serves::One { container, decision },
-            None if !doubts[nth] && !containers.is_empty() => {
-                let why =
-                    whys[nth].take().unwrap_or_else(|| "no container of the OpenSSL recipe is there".into());
+            Some((container, decision)) if alone => Serves::One { container, decision },
+            None if !doubts && !containers.is_empty() => {
+                let why = why.clone().unwrap_or_else(|| "each that is there has another one".into());
                 Serves::Nothing(why)
             }
             _ => Serves::Unknown,
         };
     }
+}
+
+/// Whether two key files hold the same password.
+fn has_same(one: &KeyVersion, other: &KeyVersion) -> bool {
+    let mut blocks = one.blocks.iter();
+    blocks.any(|block| other.blocks.iter().any(|known| same(block.expose(), known.expose())))
 }
 
 /// What a version that cannot be read says of the key files that stay.
@@ -318,15 +320,14 @@ async fn keep_all(
         return Ok(done);
     }
     done.outcome = RewrapOutcome::Unproven;
-    let [recipient] = options.rotation.new.as_slice() else {
-        return Ok(done.with(
-            "is a key file of the OpenSSL recipe, which holds one recipient; --adopt makes an envelope of it"
-                .into(),
-        ));
-    };
     if options.rotation.keys_stay() {
         return Ok(done.with("is a key file of the OpenSSL recipe, which holds one recipient".into()));
     }
+    let [recipient] = options.rotation.new.as_slice() else {
+        let why =
+            "is a key file of the OpenSSL recipe, which holds one recipient; --adopt makes an envelope of it";
+        return Ok(done.with(why.into()));
+    };
     let mut plan = plan(&keys, containers);
     done.residue.append(&mut plan.residue);
     (done.checked, done.unchecked) = (plan.checked, plan.unchecked);
@@ -431,7 +432,7 @@ impl<'a> Writing<'a> {
             key: location.key(stored),
             options,
             keeps_versions: capabilities.versions,
-            replace_if: capabilities.replace_if,
+            replace_if: location.store().conditions().await?.replace_if,
             facts: Facts { seen: versions.clone(), ..Facts::default() },
             versions,
             replaced: vec![],
@@ -481,14 +482,19 @@ impl<'a> Writing<'a> {
         }
     }
 
+    /// What was replaced comes in the order in which it goes: that of the current container last, for as long as that is
+    /// there another run can do all of this again.
     fn found(&self, last: bool) -> RewrapReply {
         let named = |version: &VersionId| if self.keeps_versions { version.clone() } else { ONLY.into() };
-        let goes = |version: &&VersionId| last && self.replaced.contains(version);
-        RewrapReply::FoundSome {
-            versions: self.versions.iter().map(named).collect(),
-            keep: self.versions.iter().filter(|version| !goes(version)).map(named).collect(),
-            finding: Finding::Opens,
-        }
+        let keep: Vec<VersionId> = match last {
+            true => {
+                self.versions.iter().filter(|version| !self.replaced.contains(version)).map(named).collect()
+            }
+            false => self.versions.iter().map(named).collect(),
+        };
+        let goes = self.replaced.iter().filter(|_| last).map(named);
+        let versions = goes.chain(keep.iter().cloned()).collect();
+        RewrapReply::FoundSome { versions, keep, finding: Finding::Opens }
     }
 
     async fn write(&mut self, text: &Bytes) -> Result<RewrapReply> {

@@ -173,7 +173,7 @@ struct Moving<'a> {
 impl Moving<'_> {
     async fn create(&mut self) -> Result<RelocateReply> {
         // Where the store cannot tell, something that is there would be replaced.
-        if !self.store.capabilities().await?.create_new
+        if !self.store.conditions().await?.create_new
             && !fetch::versions(self.store, &self.to).await?.is_empty()
         {
             return Ok(RelocateReply::Exists);
@@ -200,7 +200,7 @@ impl Moving<'_> {
     }
 
     async fn join(&mut self, over: &VersionId) -> Result<RelocateReply> {
-        if !self.store.capabilities().await?.replace_if && !is_current(self.store, &self.to, over).await? {
+        if !self.store.conditions().await?.replace_if && !is_current(self.store, &self.to, over).await? {
             return Ok(RelocateReply::Exists);
         }
         match overwrite(self.store, &self.to, self.text.clone(), over).await {

@@ -353,7 +353,6 @@ struct Located<'a> {
     key: String,
     options: &'a RewrapOptions<'a>,
     keeps_versions: bool,
-    replace_if: bool,
     first: Option<First<'a>>,
     /// The newest version that was read.
     newest: VersionId,
@@ -378,7 +377,6 @@ impl<'a> Located<'a> {
             key: location.key(stored),
             options,
             keeps_versions: capabilities.versions,
-            replace_if: capabilities.replace_if,
             first,
             newest: VersionId::new(),
             new: Bytes::new(),
@@ -416,7 +414,7 @@ impl<'a> Located<'a> {
 
     async fn write(&mut self) -> Result<RewrapReply> {
         // What a store with versions replaces is not lost, and shows in the listing.
-        let unguarded = !self.replace_if && !self.keeps_versions;
+        let unguarded = !self.keeps_versions && !self.store.conditions().await?.replace_if;
         if unguarded && !is_current(self.store, &self.key, &self.newest).await? {
             return Ok(RewrapReply::Changed);
         }

@@ -36,8 +36,7 @@ pub async fn stands_over(
     written: &VersionId,
 ) -> Result<bool> {
     let store = location.store();
-    let capabilities = store.capabilities().await?;
-    if !capabilities.versions || capabilities.replace_if {
+    if !store.capabilities().await?.versions || store.conditions().await?.replace_if {
         return Ok(true);
     }
     let versions = fetch::versions(store, &location.key(stored)).await?;

@@ -21,14 +21,16 @@ impl<'a> Getting<'a> {
         }
         let is_current = self.options.which == Which::Current;
         let object = RecipeObject::new(item.location, reader, is_current)?;
-        if !last {
-            self.recipes.count(&object);
-        }
-        let found = self.recipes.find(&object);
-        if !last && !found.as_ref().is_ok_and(is_sure) {
+        let found = match last || self.recipes.count(&object) {
+            true => {
+                Some(self.recipes.find(&object)).filter(|found| last || found.as_ref().is_ok_and(is_sure))
+            }
+            false => None,
+        };
+        let Some(found) = found else {
             self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push(item.clone());
             return Ok(());
-        }
+        };
         let found = found?;
         self.tree.make_parents(target)?;
         let mut out = self.output(target, None)?;

@@ -28,8 +28,10 @@ pub(in crate::ops) struct Parts<F> {
     size: Option<u64>,
     receiver: Option<mpsc::Receiver<Message>>,
     spare: Option<mpsc::Sender<BytesMut>>,
-    /// The part that was given last: once the store has let go of it, its memory is used again.
-    given: Option<Bytes>,
+    /// Tells the thread of each part that was taken, where no part is made while another one waits.
+    taken: Option<mpsc::Sender<()>>,
+    /// The parts that were given: once the store has let go of one, its memory is used again.
+    given: Vec<Bytes>,
     ended: Ended,
 }
 
@@ -51,7 +53,15 @@ impl From<Sealed> for Ended {
 impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
     /// Parts that `start` makes another thread write; `size` in all, if that is known.
     pub(in crate::ops) fn new(size: Option<u64>, start: F) -> Self {
-        Self { start: Some(start), size, receiver: None, spare: None, given: None, ended: Ended::default() }
+        Self {
+            start: Some(start),
+            size,
+            receiver: None,
+            spare: None,
+            taken: None,
+            given: vec![],
+            ended: Ended::default(),
+        }
     }
 
     /// The plaintext, once all parts were taken.
@@ -64,17 +74,25 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
         let (sender, receiver) = mpsc::channel(waiting);
         let (spare, spares) = mpsc::channel(waiting + 2);
         (self.receiver, self.spare) = (Some(receiver), Some(spare));
+        // One large part that waits is enough; while it does, the next one would only fill memory.
+        let (taken, all_taken) = mpsc::channel(2);
+        let all_taken = (len > WAITING).then_some(all_taken);
+        self.taken = all_taken.is_some().then_some(taken);
         let most = self.size.and_then(|size| usize::try_from(size).ok()).map_or(len, |size| size.min(len));
-        start(PartWriter { sender, spares, len, most, part: BytesMut::new() })
+        start(PartWriter { sender, spares, taken: all_taken, sent: false, len, most, part: BytesMut::new() })
     }
 
     fn reuse(&mut self) {
-        if let (Some(given), Some(spare)) = (self.given.take(), &self.spare)
-            && let Ok(mut bytes) = given.try_into_mut()
-        {
-            bytes.clear();
-            // Where there are enough, this one goes.
-            let _ = spare.try_send(bytes);
+        let Some(spare) = &self.spare else { return };
+        for given in std::mem::take(&mut self.given) {
+            match given.try_into_mut() {
+                Ok(mut bytes) => {
+                    bytes.clear();
+                    // Where there are enough, this one goes.
+                    let _ = spare.try_send(bytes);
+                }
+                Err(given) => self.given.push(given),
+            }
         }
     }
 }
@@ -92,7 +110,10 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
         };
         match message {
             Some(Message::Part(part)) => {
-                self.given = Some(part.clone());
+                self.given.push(part.clone());
+                if let Some(taken) = &self.taken {
+                    let _ = taken.try_send(());
+                }
                 Ok(Some(part))
             }
             Some(Message::End(ended)) => {
@@ -113,6 +134,9 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
 pub(in crate::ops) struct PartWriter {
     sender: mpsc::Sender<Message>,
     spares: mpsc::Receiver<BytesMut>,
+    taken: Option<mpsc::Receiver<()>>,
+    /// Whether a part was sent of which it is not known yet that it was taken.
+    sent: bool,
     len: usize,
     /// How much one part can hold at most.
     most: usize,
@@ -137,6 +161,7 @@ impl PartWriter {
     fn send(&mut self) -> io::Result<()> {
         let part = self.part.split_to(self.part.len()).freeze();
         self.part = BytesMut::new();
+        self.sent = true;
         self.sender.blocking_send(Message::Part(part)).map_err(|_| gone())
     }
 }
@@ -147,6 +172,9 @@ impl Write for PartWriter {
             self.send()?;
         }
         if self.part.capacity() == 0 {
+            if let Some(taken) = self.taken.as_mut().filter(|_| std::mem::take(&mut self.sent)) {
+                taken.blocking_recv().ok_or_else(gone)?;
+            }
             self.part = self.spares.try_recv().unwrap_or_else(|_| BytesMut::with_capacity(self.most));
         }
         let taken = bytes.len().min(self.len - self.part.len());

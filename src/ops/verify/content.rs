@@ -77,8 +77,8 @@ impl Verifying<'_> {
     /// Deciphers a container of the OpenSSL recipe to nowhere; nothing when others have to be seen before.
     pub(super) fn decrypt_recipe(&self, object: &Object, last: bool) -> Result<Option<Told>> {
         let of = RecipeObject::new(&self.target.location, self.open(object)?, object.latest)?;
-        if !last {
-            self.recipes.count(&of);
+        if !last && !self.recipes.count(&of) {
+            return Ok(None);
         }
         let found = self.recipes.find(&of);
         if !last && !found.as_ref().is_ok_and(is_sure) {
