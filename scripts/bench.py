@@ -17,7 +17,7 @@ import time
 import bench_services
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "b2", "s3")
+GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "sync", "b2", "s3")
 MIB = 1 << 20
 AGE_SAMPLE = 1000
 LIMIT_MIB = 64
@@ -315,6 +315,42 @@ class Bench:
         run(["/usr/bin/time", "-o", self.path("kib"), "-f", "%M", *command])
         self.rows.append(MemoryRow(f"resident memory: ls, {pairs:,} pairs", int(pathlib.Path(self.path("kib")).read_text())))
         self.remover("many", "seed", "one")()
+
+    # --- synchronising: a local location beside a crypt remote with encrypted names
+
+    def sync(self):
+        self.need_tree()
+        config, count, many = self.rclone_config(), self.args.files, 10 * self.args.files
+        fresh = self.remover("vault", "crypt", "state")
+        ours = lambda tree: self.remembering("sync", "-r", self.path("a.pub.pem"), tree, self.path("vault") + "/")
+        theirs = lambda tree: [self.rclone(config, "sync", "--transfers", transfers, tree, "bench:") for transfers in ("2", "8")]
+        tree = self.path("tree")
+        self.compare(f"first sync of {count:,} files of 4 KiB beside `rclone sync` into a local crypt remote", ours(tree), theirs(tree)[0], count,
+                     "files/s", 2, fresh, others=theirs(tree)[1:])
+        fresh()
+        run(ours(tree)), run(theirs(tree)[0])
+        url = "file://" + self.path("vault")
+        got = self.remover("got", "got2", "state")
+        self.compare(f"sync of {count:,} files back into a folder beside `rclone sync`", self.remembering("sync", "-i", self.path("a.pem"), url, self.path("got")),
+                     self.rclone(config, "sync", "bench:", self.path("got2")), count, "files/s", 2, got)
+        got(), fresh()
+        tree = self.folder / "many"
+        for number in range(many):
+            folder = tree / f"{number // 1000:04}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}").write_bytes(b"%d" % number)
+        time.sleep(0.1)
+        run(ours(str(tree))), run(theirs(str(tree))[0])
+        self.compare(f"second sync of {many:,} files, nothing changed, beside `rclone sync`", ours(str(tree)), theirs(str(tree))[0], many, "files/s", 1.5,
+                     others=theirs(str(tree))[1:])
+        run(["/usr/bin/time", "-o", self.path("kib"), "-f", "%M", *ours(str(tree))])
+        kib = int(pathlib.Path(self.path("kib")).read_text())
+        self.rows.append(LimitRow(f"resident memory: second sync, {many:,} files", kib / 1024, "MiB", 96))
+        fresh(), self.remover("many")()
+
+    def remembering(self, *words):
+        """A command that keeps its state in the folder of the run."""
+        return ["env", "XDG_STATE_HOME=" + self.path("state"), self.sidekey, "-q", *words]
 
     # --- services
 

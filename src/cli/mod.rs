@@ -17,6 +17,7 @@ mod prompt;
 mod report;
 mod services;
 mod sse;
+mod transfer;
 mod vaults;
 mod work;
 
@@ -25,6 +26,7 @@ mod bucket;
 mod cat;
 mod clean;
 mod completions;
+mod cp;
 mod decrypt;
 mod doctor;
 mod encrypt;
@@ -35,6 +37,7 @@ mod inspect;
 mod keygen;
 mod ls;
 mod man;
+mod mv;
 mod passwd;
 mod pubkey;
 mod put;
@@ -45,6 +48,7 @@ mod reports;
 mod restore;
 mod rewrap;
 mod rm;
+mod sync;
 mod vault;
 mod verify;
 
@@ -82,6 +86,9 @@ commands! {
     Ls => ls,
     Rm => rm,
     Restore => restore,
+    Cp => cp,
+    Mv => mv,
+    Sync => sync,
     Verify => verify,
     Audit => audit,
     Clean => clean,

@@ -4,6 +4,7 @@
 //! reply: what is not known is never taken for absent, and what may have been done never for not done.
 
 mod clean;
+mod copy;
 mod examine;
 mod fetch;
 mod put;
@@ -15,8 +16,9 @@ mod supersede;
 
 pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
+pub use copy::{CopiedPair, CopyRequest, copy};
 pub use put::{
-    Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put, put_over,
+    Begun, Content, Copied, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put, put_over,
 };
 pub use recipe::Recipes;
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};

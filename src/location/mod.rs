@@ -18,6 +18,7 @@ use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
 use crate::name::{self, ObjectName, RecipeSuffix, containers_of, envelope_name};
 use crate::store::Store;
+use crate::store::throttled::Throttled;
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -84,6 +85,13 @@ impl Location {
     /// How a script called the pairs of the OpenSSL recipe, where it is not as the recipe does.
     pub(crate) fn recipe_suffix(&self) -> Option<&RecipeSuffix> {
         self.recipe_suffix.as_deref()
+    }
+
+    /// The same, given and asked for no more than so many bytes a second.
+    #[must_use]
+    pub fn limited(&self, bytes_a_second: u64) -> Self {
+        let store = Arc::new(Throttled::new(Arc::clone(&self.store), bytes_a_second));
+        Self { store, ..self.clone() }
     }
 
     /// The store that it is in.

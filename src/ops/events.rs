@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::location::drive::Removed;
 use crate::ops::audit::Audited;
+#[cfg(feature = "sync")]
+use crate::ops::sync::Change;
 use crate::ops::verify::Checked;
 use crate::{DataId, Error, ErrorKind};
 
@@ -104,6 +106,20 @@ pub enum Event<'a> {
     },
     /// It was not done.
     Failed(&'a Error),
+    /// One name is synchronised.
+    #[cfg(feature = "sync")]
+    Synced {
+        /// What was done.
+        change: Change,
+        /// Its path below both sides, as people write it.
+        path: &'a str,
+        /// The path from which it was moved.
+        from: Option<&'a str>,
+        /// The length of its contents, in bytes, where they were read.
+        size: Option<u64>,
+        /// Whether it only would be.
+        dry_run: bool,
+    },
     /// An object was verified.
     Verified(&'a Checked),
     /// A version of an envelope was found that a key still opens, or that could not be judged.

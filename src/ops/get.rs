@@ -15,6 +15,8 @@ use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 
 use crate::crypto::rsa::PrivateKey;
+use crate::format::Metadata;
+use crate::format::section::End;
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{Entry, Scope, list};
@@ -27,7 +29,7 @@ use crate::ops::restore::Restoring;
 use crate::ops::{atomic, parallel, rights, runtime};
 use crate::recipe::Named;
 use crate::store::{Object, Right};
-use crate::{Error, Result};
+use crate::{DataId, Error, Result};
 
 pub use crate::ops::place::{Source, Which};
 
@@ -116,6 +118,8 @@ pub fn get(
         handle: runtime.handle(),
         large: Mutex::new(()),
         folders: Mutex::default(),
+        overwrite: options.overwrite,
+        confirm: None,
         recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, &counting),
         unsettled: Mutex::default(),
     };
@@ -135,15 +139,63 @@ pub fn get(
     Ok(counting.summary())
 }
 
+/// Gets what was listed to below a folder.
+pub(in crate::ops) fn get_listed<'a>(
+    items: impl Iterator<Item = Result<Item<'a>>> + Send,
+    destination: &Path,
+    (options, overwrite): (&'a GetOptions, Overwrite),
+    confirm: Confirm<'_>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let runtime = runtime::start()?;
+    let destination = Destination::Folder(destination.into());
+    let run = Getting {
+        options,
+        observer,
+        tree: Restoring::new(destination.root(), overwrite != Overwrite::Never, EXISTS_HINT, observer),
+        destination: &destination,
+        handle: runtime.handle(),
+        large: Mutex::new(()),
+        folders: Mutex::default(),
+        overwrite,
+        confirm: Some(confirm),
+        recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, observer),
+        unsettled: Mutex::default(),
+    };
+    let jobs = options.jobs.unwrap_or_else(processors);
+    parallel::for_each(jobs, items, |item| {
+        if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
+            observer.event(Event::Failed(&error));
+        }
+    });
+    run.settled(jobs);
+    run.finish();
+    Ok(())
+}
+
+/// Is told of what is restored, or was there already.
+pub(in crate::ops) type Confirm<'a> = &'a (dyn Fn(&Restored<'_>) + Sync);
+
+/// An object that is restored: a symlink, and the mode and time of a folder, when all else is.
+pub(in crate::ops) struct Restored<'a> {
+    pub(in crate::ops) item: &'a Item<'a>,
+    /// The version that was read.
+    pub(in crate::ops) object: &'a Object,
+    pub(in crate::ops) target: &'a Path,
+    pub(in crate::ops) metadata: Option<&'a Metadata>,
+    pub(in crate::ops) end: &'a End,
+    pub(in crate::ops) data_id: DataId,
+}
+
 /// One object to get.
 #[derive(Clone)]
-struct Item<'a> {
-    location: &'a Location,
-    name: ObjectName,
+pub(in crate::ops) struct Item<'a> {
+    pub(in crate::ops) location: &'a Location,
+    pub(in crate::ops) name: ObjectName,
     /// The version that was found; unless one was asked for, what is there by then is taken.
-    object: Object,
+    pub(in crate::ops) object: Object,
     /// Where it goes below the destination.
-    segments: Vec<Vec<u8>>,
+    pub(in crate::ops) segments: Vec<Vec<u8>>,
 }
 
 /// Where results go.
@@ -225,6 +277,9 @@ struct Getting<'a> {
     large: Mutex<()>,
     /// The folders whose names are not on the disk yet: once for all files is enough.
     folders: Mutex<BTreeSet<PathBuf>>,
+    /// What to do with results that exist already.
+    overwrite: Overwrite,
+    confirm: Option<Confirm<'a>>,
     recipes: Recipes<'a>,
     /// Files of the OpenSSL recipe of which others have to tell how they were made.
     unsettled: Mutex<Vec<Item<'a>>>,

@@ -31,6 +31,9 @@ mod rights;
 pub mod rotate;
 mod runtime;
 mod source;
+#[cfg(feature = "sync")]
+pub mod sync;
+pub mod transfer;
 pub mod vault;
 pub mod verify;
 pub mod walk;

@@ -4,7 +4,7 @@
 //! work on and a folder has groups to sync. Small files are encrypted whole in memory, large ones part by part, one such
 //! file at a time: memory is bounded whatever there is to put.
 
-mod choose;
+pub(in crate::ops) mod choose;
 mod journal;
 mod options;
 mod pair;
@@ -26,10 +26,10 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 pub use self::options::{PutOptions, Target};
 
-use self::choose::{Chooser, Names, check_names};
+use self::choose::{Names, check_names};
 use self::journal::{Journal, OneTime, Subject};
 use self::pair::{Described, FirstHalf, NewPair};
-use self::parts::{PartWriter, Parts};
+use self::parts::{Ended, PartWriter, Parts};
 use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
@@ -42,6 +42,7 @@ use crate::ops::walk::{self, Found, Walk};
 use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
+use crate::store::Written;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
 /// From this size on one file is encrypted by all threads and sent in parts.
@@ -65,19 +66,50 @@ const IN_FLIGHT: usize = 32;
 pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) -> Result<Summary> {
     options.check(inputs)?;
     let counting = Counting::new(observer);
+    let chooser = options.chooser(&counting);
+    let leave_out = |found: &Found| chooser.leaves_out(found);
+    let walk = Walk {
+        follow: options.follow,
+        except: options.except.as_deref(),
+        leave_out: Some(&leave_out),
+        ..Walk::default()
+    };
+    put_found(walk::find(inputs, walk), Names::needed(inputs), options, None, &counting)?;
+    Ok(counting.summary())
+}
+
+/// Is told of what is stored, with all that is known of it.
+pub(in crate::ops) type Confirm<'a> = &'a (dyn Fn(&Confirmed<'_>) + Sync);
+
+/// Something that was found, once its pair is stored.
+pub(in crate::ops) struct Confirmed<'a> {
+    /// What was found.
+    pub(in crate::ops) found: &'a Found,
+    /// What it was when it was read: it did not change meanwhile.
+    pub(in crate::ops) metadata: &'a FileMetadata,
+    /// The SHA-256 of its contents.
+    pub(in crate::ops) digest: Option<[u8; 32]>,
+    pub(in crate::ops) data_id: DataId,
+    /// The version of its container.
+    pub(in crate::ops) written: &'a Written,
+    /// The length of its container.
+    pub(in crate::ops) stored_len: u64,
+}
+
+/// Puts what is found. Whoever wants to be told of what is stored also wants a file again that changes while it is read,
+/// once.
+pub(in crate::ops) fn put_found(
+    found: impl Iterator<Item = Result<Found>> + Send,
+    may_repeat_names: bool,
+    options: &PutOptions,
+    confirm: Option<Confirm<'_>>,
+    observer: &dyn Observer,
+) -> Result<()> {
     let runtime = runtime::start()?;
     let handle = runtime.handle();
-    let run = handle.block_on(Putting::new(inputs, options, &counting))?;
-    let leave_out = |found: &Found| run.chooser.leaves_out(found);
-    let found = walk::find(
-        inputs,
-        Walk {
-            follow: options.follow,
-            except: options.except.as_deref(),
-            leave_out: Some(&leave_out),
-            ..Walk::default()
-        },
-    );
+    let mut run = handle.block_on(Putting::new(options, observer))?;
+    run.confirm = confirm;
+    run.names = may_repeat_names.then(Names::default);
     let found = Mutex::new(found);
     let next = || match run.is_over() {
         true => None,
@@ -97,10 +129,10 @@ pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) ->
     if run.is_over() {
         let error =
             format!("the store refused {REFUSALS} objects one after the other; the rest was not tried");
-        counting
+        observer
             .event(Event::Failed(&Error::new(ErrorKind::Refused, error).about(options.location.show(""))));
     }
-    Ok(counting.summary())
+    Ok(())
 }
 
 /// Puts a stream that has no name, such as a pipe, into one object.
@@ -120,7 +152,7 @@ pub fn put_stream(
     let counting = Counting::new(observer);
     let runtime = runtime::start()?;
     let handle = runtime.handle();
-    let run = handle.block_on(Putting::new(&[], options, &counting))?;
+    let run = handle.block_on(Putting::new(options, &counting))?;
     let name = ObjectName::file(segments)?;
     let (path, stored) = (Path::new("-"), options.location.stored(&name));
     check_names(&options.location, &name, &stored)?;
@@ -136,17 +168,49 @@ pub fn put_stream(
     let seal_all = move |out: &mut PartWriter| {
         let random = Pooled::new(&OsRandom);
         let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &seal_options);
-        sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
+        sealed.map(Ended::from).map_err(|error| error.about("standard input"))
     };
-    std::thread::scope(|scope| handle.block_on(run.parts(scope, path, &stored, half, None, None, seal_all)))?;
+    std::thread::scope(|scope| {
+        handle.block_on(run.parts(scope, Origin::Unnamed, &stored, half, None, None, seal_all))
+    })?;
     Ok(counting.summary())
+}
+
+/// Puts so many bytes that a reader gives under a name; the version, data id and length of their container.
+pub(in crate::ops) fn put_read(
+    source: impl Read + Send,
+    size: u64,
+    metadata: &Metadata,
+    name: &ObjectName,
+    options: &PutOptions,
+    observer: &dyn Observer,
+) -> Result<(Written, DataId, u64)> {
+    let handle = runtime::start()?.handle();
+    let run = handle.block_on(Putting::new(options, observer))?;
+    let stored = options.location.stored(name);
+    check_names(&options.location, name, &stored)?;
+    let seal_options = run.seal_options(Some(size));
+    let described =
+        Described { stored: &stored, metadata, size: Some(size), digest: None, seal: &seal_options };
+    let NewPair { file_key, half } = NewPair::generate(options, &described, &OsRandom)?;
+    let data_id = half.data_id;
+    let len = sealed_len(size, Some(metadata), &seal_options)?;
+    let seal_all = move |out: &mut PartWriter| {
+        let random = Pooled::new(&OsRandom);
+        seal(&file_key, data_id, Some(metadata), source, out, &random, &seal_options).map(Ended::from)
+    };
+    let written = std::thread::scope(|scope| {
+        handle.block_on(run.parts(scope, Origin::Unnamed, &stored, half, Some(len), None, seal_all))
+    })?;
+    let written = written.ok_or_else(|| exists_already(&options.location, &stored))?;
+    Ok((written, data_id, len))
 }
 
 /// One run.
 struct Putting<'a> {
     options: &'a PutOptions,
     observer: &'a dyn Observer,
-    chooser: Chooser<'a>,
+    confirm: Option<Confirm<'a>>,
     /// The names that were given away, where two sources could want the same one.
     names: Option<Names>,
     in_flight: usize,
@@ -159,7 +223,7 @@ struct Putting<'a> {
 }
 
 impl<'a> Putting<'a> {
-    async fn new(inputs: &[PathBuf], options: &'a PutOptions, observer: &'a dyn Observer) -> Result<Self> {
+    async fn new(options: &'a PutOptions, observer: &'a dyn Observer) -> Result<Self> {
         let capabilities = options.location.store().capabilities().await?;
         if let Some(folder) = &options.journals {
             journal::expire(folder, options.now);
@@ -169,8 +233,8 @@ impl<'a> Putting<'a> {
         Ok(Self {
             options,
             observer,
-            chooser: Chooser::new(options, observer),
-            names: Names::needed(inputs).then(Names::default),
+            confirm: None,
+            names: None,
             in_flight: each.clamp(1, IN_FLIGHT),
             large: AsyncMutex::new(()),
             budget: Semaphore::new(BUDGET as usize),
@@ -186,7 +250,7 @@ impl<'a> Putting<'a> {
     /// Whatever was found; failures are told, not returned.
     async fn one<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, found: Result<Found>) {
         let done = match found {
-            Ok(found) => self.found(scope, &found).await,
+            Ok(found) => self.once_more(scope, found).await,
             Err(error) => Err(error),
         };
         match done {
@@ -197,6 +261,20 @@ impl<'a> Putting<'a> {
                 self.observer.event(Event::Failed(&error));
             }
             Ok(()) => self.refused.store(0, Ordering::Relaxed),
+        }
+    }
+
+    /// One thing that was found, and once more where somebody keeps count and it changed while it was read.
+    async fn once_more<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, found: Found) -> Result<()> {
+        match self.found(scope, &found).await {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.confirm.is_some() => {
+                let metadata = found.path.symlink_metadata().context("cannot read", &found.path)?;
+                match metadata.is_file() && found.metadata.is_file() {
+                    true => self.found(scope, &Found { metadata, ..found }).await,
+                    false => Err(error),
+                }
+            }
+            done => done,
         }
     }
 
@@ -226,7 +304,8 @@ impl<'a> Putting<'a> {
             metadata.target = Some(link.as_os_str().as_bytes().to_vec());
             metadata
         };
-        self.whole(&found.path, &named.stored, &metadata, io::empty(), 0, || Ok(())).await
+        let origin = Origin::Found(found, &found.metadata);
+        self.whole(origin, &named.stored, &metadata, io::empty(), 0, || Ok(())).await
     }
 
     /// Whether a folder gets a container. The walk itself reports one that it cannot enter.
@@ -299,12 +378,14 @@ impl<'a> Putting<'a> {
         if size < LARGE {
             let source = Watched { inner: Exactly { inner: &file, left: size }, observer: self.observer };
             let unchanged = || unchanged(&file, &before, &found.path);
-            return self.whole(&found.path, stored, &metadata, source, size, unchanged).await;
+            let origin = Origin::Found(found, &before);
+            return self.whole(origin, stored, &metadata, source, size, unchanged).await;
         }
         if alone.is_none() {
             alone = Some(self.large.lock().await);
         }
         let (path, observer) = (found.path.clone(), self.observer);
+        let as_read = before.clone();
         let options = self.seal_options(Some(size));
         let len = sealed_len(size, Some(&metadata), &options)?;
         let mut journal = self.journal(&found.path, stored);
@@ -317,15 +398,16 @@ impl<'a> Putting<'a> {
             let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &options)
                 .map_err(|error| error.at(&path))?;
             unchanged(&file, &before, &path)?;
-            Ok(sealed.plain_len)
+            Ok(Ended::from(sealed))
         };
         let memory = journal.as_ref().map(|journal| journal as &dyn UploadMemory);
-        let done = self.parts(scope, &found.path, stored, half, Some(len), memory, seal_all).await;
+        let origin = Origin::Found(found, &as_read);
+        let done = self.parts(scope, origin, stored, half, Some(len), memory, seal_all).await;
         if let Some(journal) = journal.filter(|_| done.is_ok()) {
             journal.forget();
         }
         drop(alone);
-        done
+        done.map(drop)
     }
 
     /// Where the upload of a large file is remembered. Without such a place it is stored all the same.
@@ -397,7 +479,7 @@ impl<'a> Putting<'a> {
     /// A source that is encrypted in memory before anything is stored; `unchanged` is asked between.
     async fn whole(
         &self,
-        path: &Path,
+        origin: Origin<'_>,
         stored: &str,
         metadata: &Metadata,
         source: impl Read + Send,
@@ -409,14 +491,15 @@ impl<'a> Putting<'a> {
         let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
         let options = self.seal_options(Some(size));
         let sealed = seal(&file_key, data_id, Some(metadata), source, &mut container, &random, &options)
-            .map_err(|error| error.at(path))?;
+            .map_err(|error| error.at(origin.path()))?;
         unchanged()?;
+        let stored_len = container.len() as u64;
         let digest = sealed.digest;
         let described = Described { stored, metadata, size: Some(size), digest, seal: &options };
         let NewPair { half, .. } = NewPair::of(self.options, &described, data_id, file_key)?;
         let content = Content::Whole(container.into());
-        if self.store(path, stored, half, content, None).await? {
-            self.told(path, stored, size, data_id);
+        if let Some(written) = self.store(origin.path(), stored, half, content, None).await? {
+            self.told(origin, stored, Ended::from(sealed), data_id, &written, stored_len);
         }
         Ok(())
     }
@@ -426,13 +509,13 @@ impl<'a> Putting<'a> {
     async fn parts<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        path: &Path,
+        origin: Origin<'_>,
         stored: &str,
         half: FirstHalf,
         size: Option<u64>,
         memory: Option<&dyn UploadMemory>,
-        seal_all: impl FnOnce(&mut PartWriter) -> Result<u64> + Send + 'scope,
-    ) -> Result<()> {
+        seal_all: impl FnOnce(&mut PartWriter) -> Result<Ended> + Send + 'scope,
+    ) -> Result<Option<Written>> {
         let mut parts = Parts::new(size, |mut out: PartWriter| {
             let work = move || {
                 let sealed = seal_all(&mut out);
@@ -443,13 +526,14 @@ impl<'a> Putting<'a> {
         });
         let content = Content::Parts { size, source: &mut parts };
         let data_id = half.data_id;
-        if self.store(path, stored, half, content, memory).await? {
-            self.told(path, stored, parts.plain_len(), data_id);
+        let written = self.store(origin.path(), stored, half, content, memory).await?;
+        if let Some(written) = &written {
+            self.told(origin, stored, parts.ended(), data_id, written, size.unwrap_or(0));
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// Both halves, by the rules; whether they were stored.
+    /// Both halves, by the rules; nothing when what was there stays.
     async fn store<'c>(
         &self,
         path: &Path,
@@ -457,7 +541,7 @@ impl<'a> Putting<'a> {
         half: FirstHalf,
         content: Content<'c>,
         memory: Option<&'c dyn UploadMemory>,
-    ) -> Result<bool> {
+    ) -> Result<Option<Written>> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
         let FirstHalf { data_id, envelope, envelope_encryption, container_encryption } = half;
         if let Some(name) = location.parse(stored).filter(|_| location.vault().is_some()) {
@@ -473,8 +557,8 @@ impl<'a> Putting<'a> {
             if_exists,
             memory,
         };
-        if let Stored::Stored(_) = drive::put(location, request).await? {
-            return Ok(true);
+        if let Stored::Stored(written) = drive::put(location, request).await? {
+            return Ok(Some(written));
         }
         match self.exists(stored).await? {
             Some(false) => Err(Error::conflict("something that is no file has its name")
@@ -482,7 +566,7 @@ impl<'a> Putting<'a> {
                 .hint("move it away, or store under another name")),
             _ if if_exists == IfExists::Skip => {
                 self.skip(path);
-                Ok(false)
+                Ok(None)
             }
             _ => Err(exists_already(location, stored)),
         }
@@ -496,9 +580,20 @@ impl<'a> Putting<'a> {
         }
     }
 
-    fn told(&self, path: &Path, stored: &str, size: u64, data_id: DataId) {
+    fn told(
+        &self,
+        origin: Origin<'_>,
+        stored: &str,
+        Ended { len, digest }: Ended,
+        data_id: DataId,
+        written: &Written,
+        stored_len: u64,
+    ) {
+        if let (Some(confirm), Origin::Found(found, metadata)) = (self.confirm, origin) {
+            confirm(&Confirmed { found, metadata, digest, data_id, written, stored_len });
+        }
         let object = self.options.location.show(stored);
-        self.observer.event(Event::Put { path, object: &object, size, data_id });
+        self.observer.event(Event::Put { path: origin.path(), object: &object, size: len, data_id });
     }
 
     /// How a source of `size` bytes is encrypted.
@@ -506,6 +601,24 @@ impl<'a> Putting<'a> {
         let large = size.is_none_or(|size| size >= LARGE);
         let threads = if large { self.options.jobs } else { 1 };
         SealOptions { digest: self.options.digest, threads, size, ..SealOptions::default() }
+    }
+}
+
+/// Where the bytes come from.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// Something that was found, and what it was when it was read.
+    Found(&'a Found, &'a FileMetadata),
+    /// Standard input.
+    Unnamed,
+}
+
+impl<'a> Origin<'a> {
+    fn path(self) -> &'a Path {
+        match self {
+            Self::Found(found, _) => &found.path,
+            Self::Unnamed => Path::new("-"),
+        }
     }
 }
 

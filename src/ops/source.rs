@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
 
 use crate::format::{FileType, Metadata};
 use crate::ops::walk::Found;
@@ -47,6 +48,17 @@ pub(crate) fn unchanged(file: &File, before: &FileMetadata, path: &Path) -> Resu
         false => Err(Error::conflict("changed while it was read; nothing was written for it")
             .at(path)
             .hint("encrypt it again when nothing writes to it, or encrypt a snapshot")),
+    }
+}
+
+/// The SHA-256 of what is left to read.
+pub(crate) fn sha256(mut file: &File) -> io::Result<[u8; 32]> {
+    let (mut digest, mut bytes) = (Sha256::new(), vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(digest.finalize().into()),
+            len => digest.update(&bytes[..len]),
+        }
     }
 }
 

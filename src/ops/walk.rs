@@ -70,6 +70,8 @@ pub(crate) struct Walk<'a> {
     /// When the run began, and which files of later are its results and left out. Any other file is found, however new
     /// it is: nobody's changes may go missing in silence.
     pub(crate) results: Option<(SystemTime, IsResult)>,
+    /// Whether what is in a folder comes in the order of its names.
+    pub(crate) sorted: bool,
     /// Whether to leave out what was found, and of a folder all below it. It sees everything in the order of the walk, and
     /// says itself why.
     pub(crate) leave_out: Option<&'a (dyn Fn(&Found) -> bool + Sync)>,
@@ -81,12 +83,12 @@ pub(crate) fn find<'a>(
     arguments: &'a [PathBuf],
     options: Walk<'a>,
 ) -> impl Iterator<Item = Result<Found>> + Send + use<'a> {
-    let Walk { follow, follow_arguments, wanted, except, results, leave_out } = options;
+    let Walk { follow, follow_arguments, wanted, except, results, sorted, leave_out } = options;
     let mut except_identity = except.and_then(identity);
     arguments.iter().flat_map(move |argument| {
         let root = root_segments(argument);
         let walk = WalkDir::new(argument).follow_links(follow).follow_root_links(follow || follow_arguments);
-        let mut walk = walk.into_iter();
+        let mut walk = if sorted { walk.sort_by_file_name() } else { walk }.into_iter();
         std::iter::from_fn(move || {
             loop {
                 let entry = match walk.next()? {

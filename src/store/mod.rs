@@ -19,6 +19,7 @@ pub mod memory;
 pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod throttled;
 pub mod traced;
 
 use std::collections::BTreeMap;

@@ -36,5 +36,6 @@ mod s3_tools;
 mod secrets;
 mod services;
 mod stop;
+mod sync;
 mod vault;
 mod verify;

@@ -17,3 +17,5 @@ mod remove;
 mod rights;
 mod rotate;
 mod rsa_second;
+#[cfg(feature = "sync")]
+mod sync;

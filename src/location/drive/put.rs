@@ -88,6 +88,21 @@ pub enum Content<'a> {
         /// Makes them.
         source: &'a mut dyn PartSource,
     },
+    /// Those of a container that is there under another name.
+    Copy(Copied),
+}
+
+/// A container that is copied within its store.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// Its key.
+    pub key: String,
+    /// Which version.
+    pub version: VersionId,
+    /// Its first bytes: its header.
+    pub head: Bytes,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 impl fmt::Debug for Content<'_> {
@@ -95,6 +110,7 @@ impl fmt::Debug for Content<'_> {
         match self {
             Self::Whole(bytes) => write!(f, "Whole({})", bytes.len()),
             Self::Parts { size, .. } => write!(f, "Parts({size:?})"),
+            Self::Copy(copied) => write!(f, "Copy({copied:?})"),
         }
     }
 }
@@ -140,7 +156,8 @@ pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &Versi
 }
 
 async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
-    let in_parts = matches!(request.content, Content::Parts { .. });
+    // An envelope that was there already may be old: before a copy gets its name, too, it is confirmed.
+    let in_parts = !matches!(request.content, Content::Whole(_));
     let (if_exists, begun) = (request.if_exists, request.memory.and_then(UploadMemory::begun));
     let mut put = Putting::new(location, request).await?;
     put.over = over;
@@ -229,6 +246,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         let (head, size) = match &request.content {
             Content::Whole(bytes) => (head_of(bytes), bytes.len() as u64),
             Content::Parts { .. } => (Bytes::new(), 0),
+            Content::Copy(copied) => (head_of(&copied.head), copied.size),
         };
         Ok(Self {
             location,
@@ -322,6 +340,9 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     /// Sends all parts but the name. What turns out to be one part is kept, to be sent whole.
     async fn send_parts(&mut self) -> Result<Reply> {
+        if matches!(self.request.content, Content::Copy(_)) {
+            return Ok(Reply::Done);
+        }
         let taken = std::mem::replace(&mut self.request.content, Content::Whole(Bytes::new()));
         let Content::Parts { size, source } = taken else { return Ok(Reply::Failed) };
         let begun = self.request.memory.and_then(UploadMemory::begun);
@@ -467,6 +488,10 @@ impl<'l, 'r> Putting<'l, 'r> {
             (None, Content::Whole(bytes)) => {
                 let options = PutOptions { size: Some(self.size), ..self.options(replace) };
                 self.store.put(&self.container, bytes.clone(), &options).await
+            }
+            (None, Content::Copy(Copied { key, version, .. })) => {
+                let options = PutOptions { size: Some(self.size), ..self.options(replace) };
+                self.store.copy(key, Some(version), &self.container, &options).await
             }
             (None, Content::Parts { .. }) => return Ok(Reply::Failed),
         };

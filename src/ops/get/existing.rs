@@ -1,16 +1,14 @@
 //! Whether what has a result's name already is that result.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use sha2::{Digest as _, Sha256};
 
 use crate::format::Metadata;
 use crate::format::section::End;
-use crate::ops::restore;
+use crate::ops::{restore, source};
 use crate::{IoContext as _, Result};
 
 /// Why nothing has to be written; nothing when it has.
@@ -32,21 +30,11 @@ pub(super) fn same(target: &Path, end: &End, metadata: Option<&Metadata>) -> Res
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(target)
         .context("cannot read", target)?;
-    if sha256(&file).context("cannot read", target)? != digest {
+    if source::sha256(&file).context("cannot read", target)? != digest {
         return Ok(None);
     }
     if let Some(times) = metadata.and_then(restore::file_times) {
         file.set_times(times).context("cannot set the time", target)?;
     }
     Ok(Some("is there already, with these contents"))
-}
-
-fn sha256(mut file: &File) -> std::io::Result<[u8; 32]> {
-    let (mut digest, mut bytes) = (Sha256::new(), vec![0; 256 << 10]);
-    loop {
-        match file.read(&mut bytes)? {
-            0 => return Ok(digest.finalize().into()),
-            len => digest.update(&bytes[..len]),
-        }
-    }
 }

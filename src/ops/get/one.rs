@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::{Getting, Item, Overwrite, Which, existing, object_name, processors};
+use super::{Getting, Item, Overwrite, Restored, Which, existing, object_name, processors};
 use crate::format::section::End;
 use crate::format::{FileType, HEADER_LEN, Metadata};
 use crate::location::read::{self, FRONT, Reader};
@@ -38,7 +38,7 @@ impl<'a> Getting<'a> {
     pub(super) fn one(&self, item: &Item<'a>, jobs: usize) -> Result<()> {
         let target = self.destination.path(&item.segments);
         let shown = object_name(item.location, &item.object);
-        let new = self.options.overwrite == Overwrite::Never && !item.name.is_folder();
+        let new = self.overwrite == Overwrite::Never && !item.name.is_folder();
         if new && target.symlink_metadata().is_ok() && !self.is_special(&target) {
             return Err(self.tree.exists(&target));
         }
@@ -82,40 +82,55 @@ impl<'a> Getting<'a> {
     }
 
     /// Restores a container that has to be whole; whether there was anything to do.
-    fn restore(&self, opened: Opened, item: &Item<'_>, target: &Path, jobs: usize) -> Result<bool> {
-        let Opened { opener, mut reader, shown } = opened;
-        let len = reader.object().size;
-        let end = opener.end(&mut reader, len)?;
-        reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
-        let metadata = opener.metadata(&mut reader)?;
-        self.compare_name(item, metadata.as_ref(), &shown)?;
-        let file_type = file_type(item, metadata.as_ref())?;
+    fn restore(&self, mut opened: Opened, item: &Item<'_>, target: &Path, jobs: usize) -> Result<bool> {
+        let (object, data_id) = (opened.reader.object().clone(), opened.opener.header().data_id());
+        let end = opened.opener.end(&mut opened.reader, object.size)?;
+        opened.reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &opened.shown)?;
+        let metadata = opened.opener.metadata(&mut opened.reader)?;
+        let metadata = metadata.as_ref();
+        let restored = self.restore_all(opened, item, target, (&end, metadata), jobs)?;
+        if let Some(confirm) = self.confirm {
+            confirm(&Restored { item, object: &object, target, metadata, end: &end, data_id });
+        }
+        Ok(restored)
+    }
+
+    fn restore_all(
+        &self,
+        opened: Opened,
+        item: &Item<'_>,
+        target: &Path,
+        (end, metadata): (&End, Option<&Metadata>),
+        jobs: usize,
+    ) -> Result<bool> {
+        let shown = &opened.shown;
+        self.compare_name(item, metadata, shown)?;
+        let file_type = file_type(item, metadata)?;
         if file_type != FileType::File && !self.is_special(target) {
             if end.total > 0 {
                 return Err(Error::integrity(format!("is the container of a {file_type}, but holds data")));
             }
-            let metadata = metadata.unwrap_or_else(|| Metadata::new(file_type));
+            let metadata = metadata.cloned().unwrap_or_else(|| Metadata::new(file_type));
             return self.tree.put_later(target, metadata).map(|()| true);
         }
-        if self.options.overwrite == Overwrite::IfDifferent
-            && let Some(why) = existing::same(target, &end, metadata.as_ref())?
+        if self.overwrite == Overwrite::IfDifferent
+            && let Some(why) = existing::same(target, end, metadata)?
         {
             self.skip(&target.display().to_string(), why);
-            self.observer.event(Event::Spared(len));
+            self.observer.event(Event::Spared(opened.reader.object().size));
             return Ok(false);
         }
         self.tree.make_parents(target)?;
-        let opened = Opened { opener, reader, shown };
         let _alone = (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.options.resume {
             part::remove(target)?;
         } else if end.total >= LARGE
             && let Some(path) = part::part_path(target).filter(|_| !self.is_special(target))
         {
-            return self.resumable(opened, &end, target, path, metadata.as_ref(), jobs).map(|()| true);
+            return self.resumable(opened, end, target, path, metadata, jobs).map(|()| true);
         }
         let threads = if end.total >= LARGE { jobs.min(processors()) } else { 1 };
-        self.file(opened, &end, target, metadata.as_ref(), threads).map(|()| true)
+        self.file(opened, end, target, metadata, threads).map(|()| true)
     }
 
     /// A file that appears whole, or goes to a pipe or device as it comes.
@@ -149,7 +164,7 @@ impl<'a> Getting<'a> {
         if let Some(times) = metadata.and_then(restore::file_times) {
             file.file().set_times(times).context("cannot set the time", &target)?;
         }
-        match self.options.overwrite {
+        match self.overwrite {
             Overwrite::Never => file.new_unsynced(),
             Overwrite::Always | Overwrite::IfDifferent => file.replace_unsynced(),
         }
@@ -211,7 +226,7 @@ impl<'a> Getting<'a> {
             }
             return Err(error);
         }
-        let replace = self.options.overwrite != Overwrite::Never;
+        let replace = self.overwrite != Overwrite::Never;
         part.publish(metadata, replace).map_err(|error| self.in_the_way(error, target))
     }
 

@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::PutOptions;
 use crate::location::{Location, RESERVED};
 use crate::name::{ObjectName, envelope_name};
 use crate::ops::events::{Event, Observer};
+use crate::ops::filter::Filter;
 use crate::ops::walk::{Found, root_segments};
 use crate::{DataId, Error, Result};
 
@@ -22,47 +22,69 @@ const CACHE_TAG: &str = "CACHEDIR.TAG";
 const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Says of everything that is found whether it is left out, and tells why.
-pub(super) struct Chooser<'a> {
-    options: &'a PutOptions,
-    observer: &'a dyn Observer,
+pub(in crate::ops) struct Chooser<'a> {
+    /// What to take.
+    pub(in crate::ops) filter: &'a Filter,
+    /// Whether to leave out folders that are marked as caches.
+    pub(in crate::ops) exclude_caches: bool,
+    /// Whether to stay on the file system of each source.
+    pub(in crate::ops) one_file_system: bool,
+    pub(in crate::ops) observer: &'a dyn Observer,
     /// The file system of the source that is being walked.
-    device: AtomicU64,
+    pub(in crate::ops) device: AtomicU64,
+}
+
+/// Why something is left out.
+pub(in crate::ops) enum LeftOut {
+    /// It is sidekey's own.
+    Reserved,
+    /// By the patterns, which see names alone.
+    Filtered(String),
+    /// By what it is on this machine.
+    Here(String),
 }
 
 impl<'a> Chooser<'a> {
-    pub(super) fn new(options: &'a PutOptions, observer: &'a dyn Observer) -> Self {
-        Self { options, observer, device: AtomicU64::new(0) }
-    }
-
     /// Everything is asked about in the order of the walk.
-    pub(super) fn leaves_out(&self, found: &Found) -> bool {
-        if is_reserved(found) {
-            // Whoever backs up a whole location may believe that it is in there.
-            let message = "is the folder that sidekey keeps for itself in every location; it was left out";
-            self.observer.event(Event::Warning { path: &found.path, message });
-            return true;
-        }
-        let Some(why) = self.why(found) else { return false };
-        self.observer.event(Event::Skipped { path: &found.path, why: &why });
-        true
+    pub(in crate::ops) fn leaves_out(&self, found: &Found) -> bool {
+        self.why(found).is_some()
     }
 
-    fn why(&self, found: &Found) -> Option<String> {
-        let (metadata, options) = (&found.metadata, self.options);
+    /// The same with the reason, which the observer is told.
+    pub(in crate::ops) fn why(&self, found: &Found) -> Option<LeftOut> {
+        let path = &found.path;
+        let why = self.judge(found)?;
+        match &why {
+            LeftOut::Reserved => {
+                // Whoever backs up a whole location may believe that it is in there.
+                let message =
+                    "is the folder that sidekey keeps for itself in every location; it was left out";
+                self.observer.event(Event::Warning { path, message });
+            }
+            LeftOut::Filtered(why) | LeftOut::Here(why) => self.observer.event(Event::Skipped { path, why }),
+        }
+        Some(why)
+    }
+
+    fn judge(&self, found: &Found) -> Option<LeftOut> {
+        if is_reserved(found) {
+            return Some(LeftOut::Reserved);
+        }
+        let metadata = &found.metadata;
         if found.named {
             self.device.store(metadata.dev(), Ordering::Relaxed);
         }
         if metadata.is_file() && is_part(&found.path) {
-            return Some("is a file that sidekey get has not finished".into());
+            return Some(LeftOut::Here("is a file that sidekey get has not finished".into()));
         }
-        if let Some(why) = options.filter.leaves_out(&found.segments, metadata.is_dir()) {
-            return Some(why);
+        if let Some(why) = self.filter.leaves_out(&found.segments, metadata.is_dir()) {
+            return Some(LeftOut::Filtered(why));
         }
-        if metadata.is_dir() && options.exclude_caches && is_cache(&found.path) {
-            return Some(format!("is a cache, says its {CACHE_TAG}"));
+        if metadata.is_dir() && self.exclude_caches && is_cache(&found.path) {
+            return Some(LeftOut::Here(format!("is a cache, says its {CACHE_TAG}")));
         }
-        if options.one_file_system && metadata.dev() != self.device.load(Ordering::Relaxed) {
-            return Some("is on another file system".into());
+        if self.one_file_system && metadata.dev() != self.device.load(Ordering::Relaxed) {
+            return Some(LeftOut::Here("is on another file system".into()));
         }
         None
     }

@@ -1,7 +1,10 @@
 //! What `put` is asked to do.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
+
+use super::choose::Chooser;
 
 use crate::crypto::rsa::PublicKey;
 use crate::format::section::DigestKind;
@@ -9,6 +12,7 @@ use crate::location::Location;
 use crate::location::customer::PairEncryption;
 use crate::location::drive::IfExists;
 use crate::ops::atomic::same_file;
+use crate::ops::events::Observer;
 use crate::ops::filter::Filter;
 use crate::ops::{rights, walk};
 use crate::store::{Capabilities, Right};
@@ -62,7 +66,14 @@ pub struct PutOptions {
 }
 
 impl PutOptions {
-    pub(super) fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+    /// What of the sources is put.
+    pub(super) fn chooser<'a>(&'a self, observer: &'a dyn Observer) -> Chooser<'a> {
+        let Self { filter, exclude_caches, one_file_system, .. } = self;
+        let (exclude_caches, one_file_system) = (*exclude_caches, *one_file_system);
+        Chooser { filter, exclude_caches, one_file_system, observer, device: AtomicU64::new(0) }
+    }
+
+    pub(in crate::ops) fn check(&self, inputs: &[PathBuf]) -> Result<()> {
         if self.recipients.is_empty() {
             return Err(Error::usage("no recipient: nobody could open this")
                 .hint("name a public key with --recipient"));

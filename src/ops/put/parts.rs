@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use crate::location::drive::PartSource;
+use crate::seal::Sealed;
 use crate::{Error, ErrorKind, Result};
 
 /// How many bytes of parts may wait, but one part always: while one is sent and one is made, more keep both busy.
@@ -14,8 +15,8 @@ const WAITING: usize = 8 << 20;
 
 enum Message {
     Part(Bytes),
-    /// There are no more, and the source was still the same afterwards; the length of its plaintext.
-    End(u64),
+    /// There are no more, and the source was still the same afterwards.
+    End(Ended),
     Failed(Error),
 }
 
@@ -31,7 +32,22 @@ pub(in crate::ops) struct Parts<F> {
     taken: Option<mpsc::Sender<()>>,
     /// The parts that were given: once the store has let go of one, its memory is used again.
     given: Vec<Bytes>,
-    plain_len: u64,
+    ended: Ended,
+}
+
+/// What is known of the plaintext once all of it was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::ops) struct Ended {
+    /// Its length.
+    pub(in crate::ops) len: u64,
+    /// Its SHA-256, where that was asked for.
+    pub(in crate::ops) digest: Option<[u8; 32]>,
+}
+
+impl From<Sealed> for Ended {
+    fn from(sealed: Sealed) -> Self {
+        Self { len: sealed.plain_len, digest: sealed.digest }
+    }
 }
 
 impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
@@ -44,13 +60,13 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
             spare: None,
             taken: None,
             given: vec![],
-            plain_len: 0,
+            ended: Ended::default(),
         }
     }
 
-    /// The length of the plaintext, once all parts were taken.
-    pub(in crate::ops) fn plain_len(&self) -> u64 {
-        self.plain_len
+    /// The plaintext, once all parts were taken.
+    pub(in crate::ops) fn ended(&self) -> Ended {
+        self.ended
     }
 
     fn begin(&mut self, start: F, len: usize) -> Result<()> {
@@ -100,11 +116,11 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
                 }
                 Ok(Some(part))
             }
-            Some(Message::End(plain_len)) => {
-                self.plain_len = plain_len;
+            Some(Message::End(ended)) => {
+                self.ended = ended;
                 // Whoever asks again gets no error.
                 let (sender, receiver) = mpsc::channel(1);
-                let _ = sender.try_send(Message::End(plain_len));
+                let _ = sender.try_send(Message::End(ended));
                 self.receiver = Some(receiver);
                 Ok(None)
             }
@@ -129,13 +145,13 @@ pub(in crate::ops) struct PartWriter {
 
 impl PartWriter {
     /// Ends the parts, well or not.
-    pub(in crate::ops) fn end(mut self, done: Result<u64>) {
+    pub(in crate::ops) fn end(mut self, done: Result<Ended>) {
         let last = match done {
             Ok(_) if !self.part.is_empty() => self.send(),
             _ => Ok(()),
         };
         let message = match done {
-            Ok(plain_len) => Message::End(plain_len),
+            Ok(ended) => Message::End(ended),
             Err(error) => Message::Failed(error),
         };
         // Where nobody takes them any more, it is known there why.

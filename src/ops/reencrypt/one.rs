@@ -16,7 +16,7 @@ use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
 use crate::location::read::{self, FRONT, Reader};
 use crate::open::Opener;
 use crate::ops::events::Event;
-use crate::ops::put::parts::{PartWriter, Parts};
+use crate::ops::put::parts::{Ended, PartWriter, Parts};
 use crate::ops::rotate::State;
 use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
@@ -167,7 +167,7 @@ impl Reencrypting<'_> {
                     let work = move || {
                         let sealed =
                             seal(&new.file_key, new.data_id, metadata, plain, &mut out, random, options);
-                        out.end(sealed.map(|sealed| sealed.plain_len));
+                        out.end(sealed.map(Ended::from));
                     };
                     let started = std::thread::Builder::new().spawn_scoped(scope, work);
                     started.map(drop).map_err(|error| Error::io("cannot start a thread", error))

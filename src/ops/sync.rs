@@ -1,0 +1,433 @@
+//! `sync`: one side becomes like the other, and only what differs is moved.
+//!
+//! The location is listed once, the tree is walked once, and what is remembered of both ([`state`]) says what is unchanged
+//! without a look at any contents. What has to be done is a pure function of these ([`plan`]). It is done by the machinery of
+//! `put`, `get` and `rm`, and remembered when it is confirmed: a run that is interrupted is gone on with by the next.
+
+mod between;
+mod plan;
+mod pull;
+mod purge;
+mod push;
+mod scan;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::runtime::Handle;
+
+pub use self::between::between;
+pub use self::plan::Compare;
+pub use self::pull::pull;
+pub use self::push::push;
+
+use self::plan::{Key, Stored};
+use self::state::{Act, State, Todo};
+use crate::location::Location;
+use crate::location::drive::{self, RemoveOptions};
+use crate::location::listing::{Entry, PairEntry, Scope, list};
+use crate::name::ObjectName;
+use crate::ops::events::{Counting, Event, Observer};
+use crate::ops::filter::Filter;
+use crate::ops::parallel;
+use crate::store::Right;
+use crate::{Error, ErrorKind, Result};
+
+/// How to synchronise.
+#[derive(Debug)]
+pub struct SyncOptions {
+    /// How changes are noticed.
+    pub compare: Compare,
+    /// Whether what is gone on the one side is removed from the other.
+    pub delete: bool,
+    /// For how many days a store with versions keeps what was removed or replaced; for ever where there is nothing here.
+    pub keep_days: Option<u32>,
+    /// The most that may be removed; if there is more to remove, nothing is done.
+    pub max_delete: Option<u64>,
+    /// Whether all may be removed because the source is empty.
+    pub force: bool,
+    /// What to take. What it leaves out is left alone on both sides.
+    pub filter: Filter,
+    /// Whether to leave out folders that are marked as caches (`CACHEDIR.TAG`).
+    pub exclude_caches: bool,
+    /// Whether to stay on the file system of the source.
+    pub one_file_system: bool,
+    /// Whether only to tell what would be done.
+    pub dry_run: bool,
+    /// How many threads work.
+    pub jobs: usize,
+    /// The folder of this machine where it is remembered what both sides have.
+    pub state: PathBuf,
+    /// The time when the run begins.
+    pub now: SystemTime,
+}
+
+/// What is done about one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// It is new there.
+    New,
+    /// Its contents are others.
+    Contents,
+    /// Its mode is another, or the time of a folder.
+    Metadata,
+    /// It was moved or renamed: the copy is made there.
+    Moved,
+    /// It is gone.
+    Deleted,
+}
+
+/// What synchronising came to; in a dry run, what it would.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncSummary {
+    /// What was new.
+    pub new: u64,
+    /// What was replaced.
+    pub changed: u64,
+    /// What was moved or renamed.
+    pub moved: u64,
+    /// What was removed.
+    pub deleted: u64,
+    /// What is gone and stays, since it was not to be removed.
+    pub kept: u64,
+    /// What is as it was.
+    pub unchanged: u64,
+    /// Old versions that were removed for good.
+    pub purged: u64,
+    /// What was rightly left out.
+    pub skipped: u64,
+    /// What failed.
+    pub failed: u64,
+    /// Of that, what is not as its writer made it.
+    pub integrity: u64,
+    /// Bytes that were read and moved.
+    pub bytes: u64,
+}
+
+/// The kernel's clock for files lags behind by a tick.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What both directions have in common.
+struct Run<'a> {
+    options: &'a SyncOptions,
+    location: &'a Location,
+    /// The plain path of the folder that is synchronised.
+    below: &'a [Vec<u8>],
+    state: State,
+    handle: &'a Handle,
+    observer: &'a Counting<'a>,
+    counts: Counts,
+    /// The first error of the state, which single files cannot be told.
+    fault: Mutex<Option<Error>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    new: AtomicU64,
+    changed: AtomicU64,
+    moved: AtomicU64,
+    deleted: AtomicU64,
+    kept: AtomicU64,
+    unchanged: AtomicU64,
+    purged: AtomicU64,
+}
+
+impl<'a> Run<'a> {
+    fn begin(
+        options: &'a SyncOptions,
+        (location, below): (&'a Location, &'a [Vec<u8>]),
+        sides: [&str; 2],
+        handle: &'a Handle,
+        observer: &'a Counting<'a>,
+    ) -> Result<Self> {
+        if options.keep_days.is_some() && !options.delete {
+            return Err(Error::usage("--keep-days says for how long what --delete hides is kept")
+                .hint("add --delete"));
+        }
+        let (state, set_aside) = State::open(&options.state, sides[0], sides[1])?;
+        if let Some(message) = set_aside {
+            observer.event(Event::Warning { path: Path::new(sides[0]), message: &message });
+        }
+        let (counts, fault) = (Counts::default(), Mutex::default());
+        Ok(Self { options, location, below, state, handle, observer, counts, fault })
+    }
+
+    /// Lists the location, once. What cannot be listed whole is not synchronised.
+    fn list(&self) -> Result<u64> {
+        let scope = Scope::below(self.location, self.below);
+        let mut listed = list(self.location, &scope);
+        let entries = std::iter::from_fn(|| self.handle.block_on(listed.next()));
+        self.state.list(entries.filter_map(|entry| match entry {
+            Ok(Entry::Pair(pair)) => self.listed(&pair).transpose(),
+            Ok(Entry::Folder(_) | Entry::Foreign(_)) => None,
+            Err(error) => Some(Err(not_whole(error))),
+        }))
+    }
+
+    fn listed(&self, pair: &PairEntry) -> Result<Option<(Key, Stored, String)>> {
+        if pair.incomplete {
+            let shown = self.location.show(&self.location.stored(&pair.name));
+            return Err(not_whole(Error::integrity("could not be listed whole").about(shown)));
+        }
+        let Some(object) = pair.current() else { return Ok(None) };
+        let segments = pair.name.segments().get(self.below.len()..).unwrap_or_default();
+        let key = Key::new(segments, pair.name.is_folder());
+        // Whose envelopes are there, by the data ids in their names; one beside its container may be anybody's.
+        let short = |envelope: &crate::location::listing::EnvelopeObject| {
+            let current = envelope.object.latest && !envelope.object.marker;
+            current.then(|| envelope.short.clone().unwrap_or_else(|| "*".into()))
+        };
+        let envelopes: Vec<String> = pair.envelopes.iter().filter_map(short).collect();
+        let stored = Stored { version: object.version.clone(), size: object.size };
+        Ok(Some((key, stored, envelopes.join(" "))))
+    }
+
+    /// Whether the patterns leave it out.
+    fn is_filtered(&self, key: &Key) -> bool {
+        let filter = &self.options.filter;
+        !filter.is_empty() && filter.leaves_out(&key.segments(), key.is_folder()).is_some()
+    }
+
+    /// The name in the location.
+    fn name(&self, key: &Key) -> Result<ObjectName> {
+        let segments = [self.below, &key.segments()].concat();
+        match key.is_folder() {
+            true => ObjectName::folder(&segments),
+            false => ObjectName::file(&segments),
+        }
+    }
+
+    /// The container's name as it is stored.
+    fn stored(&self, key: &Key) -> Result<String> {
+        Ok(self.location.stored(&self.name(key)?))
+    }
+
+    /// Refuses to remove what nobody can have meant to remove.
+    fn may_delete(&self, source: &str, found: u64) -> Result<()> {
+        let (count, _) = self.state.count(Act::Delete)?;
+        if !self.options.delete || count == 0 {
+            return Ok(());
+        }
+        if found == 0 && !self.options.force {
+            return Err(Error::conflict(format!(
+                "holds nothing, and all {count} objects on the other side would be removed; nothing was done"
+            ))
+            .about(source)
+            .hint("is a disk not mounted? --force removes them all the same"));
+        }
+        if let Some(most) = self.options.max_delete.filter(|most| count > *most) {
+            return Err(Error::conflict(format!(
+                "{count} objects would be removed, more than the {most} of --max-delete; nothing was done"
+            ))
+            .about(source)
+            .hint("--dry-run shows which"));
+        }
+        Ok(())
+    }
+
+    /// Tells what would be done about each name.
+    fn tell_plan(&self, perhaps: impl Fn(&Todo) -> Result<Option<Change>>) -> Result<()> {
+        for todo in self.state.todo(&Act::ALL) {
+            let todo = todo?;
+            let change = match todo.act {
+                Act::New => Some(Change::New),
+                Act::Change | Act::Unknown => Some(Change::Contents),
+                Act::Metadata => Some(Change::Metadata),
+                Act::Move => Some(Change::Moved),
+                Act::Check => perhaps(&todo)?,
+                Act::Delete if self.options.delete => Some(Change::Deleted),
+                Act::Delete => {
+                    add(&self.counts.kept, 1);
+                    continue;
+                }
+            };
+            let size = Some(todo.stored.size).filter(|_| matches!(todo.act, Act::New | Act::Change));
+            match change {
+                Some(change) => self.tell(change, &todo.key, todo.source.as_ref(), size),
+                None => add(&self.counts.unchanged, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// One name is done, or in a dry run would be.
+    fn tell(&self, change: Change, key: &Key, from: Option<&Key>, size: Option<u64>) {
+        add(
+            match change {
+                Change::New => &self.counts.new,
+                Change::Contents | Change::Metadata => &self.counts.changed,
+                Change::Moved => &self.counts.moved,
+                Change::Deleted => &self.counts.deleted,
+            },
+            1,
+        );
+        let (path, from) = (key.show(), from.map(Key::show));
+        let dry_run = self.options.dry_run;
+        self.observer.event(Event::Synced { change, path: &path, from: from.as_deref(), size, dry_run });
+    }
+
+    fn fail(&self, error: &Error) {
+        self.observer.event(Event::Failed(error));
+    }
+
+    /// Keeps an error of the state.
+    fn note(&self, done: Result<()>) {
+        if let Err(error) = done {
+            self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+
+    /// Ends the run where the state could not be read.
+    fn stop_at_fault(&self) -> Result<()> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+
+    /// Removes from the location what is gone.
+    fn delete_gone(&self) -> Result<()> {
+        if self.state.count(Act::Delete)?.0 == 0 {
+            return Ok(());
+        }
+        let capabilities = self.handle.block_on(self.location.store().capabilities())?;
+        let now = match capabilities.versions {
+            true => self.options.now,
+            false => self.handle.block_on(purge::store_time(self))?,
+        };
+        let options = RemoveOptions { versions: false, dry_run: false, now };
+        let each = (capabilities.concurrency / self.options.jobs.max(1)).max(1);
+        let todo = Box::pin(stream::iter(self.state.todo(&[Act::Delete])));
+        parallel::for_each_future(self.handle, self.options.jobs, each, todo, |todo| async {
+            let removed = async {
+                let key = todo?.key;
+                match drive::remove(self.location, &self.stored(&key)?, options).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => drop(removed?),
+                }
+                self.state.forget(&key)?;
+                self.tell(Change::Deleted, &key, None, None);
+                Ok::<_, Error>(())
+            };
+            if let Err(error) = removed.await {
+                self.fail(&error);
+            }
+        });
+        Ok(())
+    }
+
+    /// Writes down what is left to write down.
+    fn finish(self, unchanged: u64) -> Result<SyncSummary> {
+        self.note(self.state.flush());
+        if let Some(error) = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let message = format!(
+                "what was done is not all remembered, and is done again the next time: {}",
+                error.line()
+            );
+            self.observer.event(Event::Warning { path: &self.options.state, message: &message });
+        }
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (counts, of_all) = (&self.counts, self.observer.summary());
+        Ok(SyncSummary {
+            new: load(&counts.new),
+            changed: load(&counts.changed),
+            moved: load(&counts.moved),
+            deleted: load(&counts.deleted),
+            kept: load(&counts.kept),
+            unchanged: unchanged + load(&counts.unchanged),
+            purged: load(&counts.purged),
+            skipped: of_all.skipped,
+            failed: of_all.failed,
+            integrity: of_all.integrity,
+            bytes: of_all.bytes,
+        })
+    }
+}
+
+/// What the machinery of other commands tells, without what sync tells itself.
+struct Telling<'a>(&'a dyn Observer);
+
+impl Observer for Telling<'_> {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Put { .. } | Event::Done { .. } | Event::Removed { .. } => {}
+            event => self.0.event(event),
+        }
+    }
+}
+
+/// What the run has to be allowed to do to the location that it changes.
+fn rights_for(options: &SyncOptions, keeps_versions: bool) -> &'static [Right] {
+    match options {
+        SyncOptions { dry_run: true, .. } => &[Right::List],
+        SyncOptions { keep_days: Some(_), .. } => &[Right::List, Right::Write, Right::Delete],
+        SyncOptions { delete: true, .. } if !keeps_versions => &[Right::List, Right::Write, Right::Delete],
+        _ => &[Right::List, Right::Write],
+    }
+}
+
+/// Old versions are kept for some days only where there are versions.
+fn check_keep_days(options: &SyncOptions, location: &Location, keeps_versions: bool) -> Result<()> {
+    match options.keep_days {
+        Some(_) if !keeps_versions => {
+            Err(Error::usage("keeps no versions: what is removed there is gone at once")
+                .about(location.show(""))
+                .hint("leave out --keep-days, or --delete"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A place of a location by a name that does not depend on the current folder, nor on which part of a path is there yet.
+fn named(shown: &str) -> String {
+    if shown.contains("://") {
+        return shown.to_owned();
+    }
+    let path = Path::new(if shown.is_empty() { "." } else { shown });
+    let whole = path.ancestors().find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        let rest = path.strip_prefix(above).unwrap_or(path);
+        above.canonicalize().ok().map(|above| above.join(rest))
+    });
+    let whole = whole.unwrap_or_else(|| path.to_owned()).display().to_string();
+    whole.trim_end_matches('/').to_owned()
+}
+
+/// Whether one place is in the other.
+fn overlap(a: &str, b: &str) -> bool {
+    let folder = |text: &str| text.trim_end_matches('/').to_owned() + "/";
+    let (a, b) = (folder(a), folder(b));
+    a.starts_with(&b) || b.starts_with(&a)
+}
+
+fn not_whole(error: Error) -> Error {
+    match error.remedy() {
+        Some(_) => error,
+        None => error
+            .hint("nothing was done: what is missing in a list that is not whole is not known to be gone"),
+    }
+}
+
+/// The root of a tree, so that a walk gives what is in it.
+fn contents_of(folder: &Path) -> PathBuf {
+    folder.join("")
+}
+
+fn add(count: &AtomicU64, by: u64) {
+    count.fetch_add(by, Ordering::Relaxed);
+}
+
+/// Nanoseconds since 1970.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Whether there is nothing, and rightly.
+fn is_absent(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
