@@ -1,4 +1,4 @@
-//! The two public identifiers: [`DataId`] names one encryption of one file, [`KeyId`] names one RSA key.
+//! The public identifiers: [`DataId`] names one encryption of one file, [`KeyId`] one RSA key, [`VaultId`] one vault.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,6 +39,31 @@ impl KeyId {
     }
 }
 
+/// 15 random bytes and a zero that name one vault; in hex, 32 lower-case digits. The last byte is the place of the
+/// generation in the data id of a master envelope.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VaultId(pub [u8; 16]);
+
+impl VaultId {
+    /// A new random vault id.
+    ///
+    /// # Errors
+    /// What the source of randomness fails with.
+    pub fn generate(random: &dyn Random) -> Result<Self> {
+        let mut id = [0; 16];
+        random.fill(&mut id)?;
+        id[15] = 0;
+        Ok(Self(id))
+    }
+
+    /// The data id of the envelope that holds the master key of this generation.
+    pub fn data_id(&self, generation: u8) -> DataId {
+        let mut id = self.0;
+        id[15] = generation;
+        DataId(id)
+    }
+}
+
 macro_rules! hex_id {
     ($name:ident, $len:literal, $what:literal) => {
         impl fmt::Display for $name {
@@ -72,6 +97,7 @@ macro_rules! hex_id {
 
 hex_id!(DataId, "32", "data id");
 hex_id!(KeyId, "64", "key id");
+hex_id!(VaultId, "32", "vault id");
 
 /// Exactly `N` bytes from `2 * N` lower-case hex digits.
 fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {

@@ -28,7 +28,8 @@ pub mod seal;
 pub mod secret;
 pub mod store;
 mod temporary;
+pub mod vault;
 pub mod wrap;
 
 pub use error::{Error, ErrorKind, Failure, IoContext, Result};
-pub use id::{DataId, KeyId};
+pub use id::{DataId, KeyId, VaultId};

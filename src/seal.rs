@@ -52,6 +52,8 @@ pub struct Sealed {
     pub plain_len: u64,
     /// The length of the container, in bytes.
     pub container_len: u64,
+    /// The digest of the plaintext, where one was asked for.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// Encrypts all of `source` under `file_key` into a container on `out`.
@@ -71,10 +73,7 @@ pub fn seal(
     options: &SealOptions,
 ) -> Result<Sealed> {
     let text = metadata.map(Metadata::to_text).transpose()?;
-    let metadata_len = metadata_len(text.as_deref())?;
-    let mut header = Header::new(options.section_log2, metadata_len, data_id)?;
-    let derivation = Derivation::new(file_key, &header.salt());
-    header.commitment = derivation.commitment();
+    let (header, derivation) = header_of(file_key, data_id, text.as_deref(), options)?;
     let sections = SectionSealer::new(&derivation);
 
     write(&mut out, &header.to_bytes())?;
@@ -104,8 +103,9 @@ pub fn seal(
     let index = first_index + end.total.div_ceil(header.section_size() as u64);
     write(&mut out, &seal_one(&sections, index, Kind::End, &end.to_bytes(), random)?)?;
     out.flush().map_err(|source| Error::io("cannot write", source))?;
-    let container_len = section::container_len(end.total, header.section_size(), metadata_len).unwrap_or(0);
-    Ok(Sealed { header, plain_len: end.total, container_len })
+    let container_len =
+        section::container_len(end.total, header.section_size(), header.metadata_len()).unwrap_or(0);
+    Ok(Sealed { header, plain_len: end.total, container_len, digest: end.digest })
 }
 
 /// The exact length of the container that [`seal`] makes of `plain` bytes.
@@ -116,6 +116,32 @@ pub fn sealed_len(plain: u64, metadata: Option<&Metadata>, options: &SealOptions
     let metadata_len = metadata_len(metadata.map(Metadata::to_text).transpose()?.as_deref())?;
     let section_size = 1_usize.checked_shl(options.section_log2.into()).unwrap_or(0);
     section::container_len(plain, section_size, metadata_len).ok_or_else(too_long)
+}
+
+/// The header that [`seal`] writes: it holds the commitment to the file key.
+///
+/// # Errors
+/// Those of [`Metadata::to_text`], and `Input` for a section size outside the format.
+pub fn sealed_header(
+    file_key: &FileKey,
+    data_id: DataId,
+    metadata: Option<&Metadata>,
+    options: &SealOptions,
+) -> Result<Header> {
+    let text = metadata.map(Metadata::to_text).transpose()?;
+    header_of(file_key, data_id, text.as_deref(), options).map(|(header, _)| header)
+}
+
+fn header_of(
+    file_key: &FileKey,
+    data_id: DataId,
+    text: Option<&[u8]>,
+    options: &SealOptions,
+) -> Result<(Header, Derivation)> {
+    let mut header = Header::new(options.section_log2, metadata_len(text)?, data_id)?;
+    let derivation = Derivation::new(file_key, &header.salt());
+    header.commitment = derivation.commitment();
+    Ok((header, derivation))
 }
 
 fn metadata_len(text: Option<&[u8]>) -> Result<u32> {

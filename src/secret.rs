@@ -12,26 +12,29 @@ use crate::random::Random;
 
 macro_rules! secret_key {
     ($(#[$doc:meta])* $name:ident) => {
+        secret_key!($(#[$doc])* $name, 32);
+    };
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        pub struct $name(Box<Zeroizing<[u8; 32]>>);
+        pub struct $name(Box<Zeroizing<[u8; $len]>>);
 
         impl $name {
-            /// Takes the 32 bytes that `fill` writes; nothing else ever holds them.
-            pub fn from_fill<E>(fill: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
-                let mut key = Self(Box::new(Zeroizing::new([0; 32])));
+            /// Takes the bytes that `fill` writes; nothing else ever holds them.
+            pub fn from_fill<E>(fill: impl FnOnce(&mut [u8; $len]) -> Result<(), E>) -> Result<Self, E> {
+                let mut key = Self(Box::new(Zeroizing::new([0; $len])));
                 fill(&mut key.0)?;
                 Ok(key)
             }
 
-            /// Copies the 32 bytes of `bytes`.
-            pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-                let mut key = Self(Box::new(Zeroizing::new([0; 32])));
+            /// Copies `bytes`.
+            pub fn from_bytes(bytes: &[u8; $len]) -> Self {
+                let mut key = Self(Box::new(Zeroizing::new([0; $len])));
                 key.0.copy_from_slice(bytes);
                 key
             }
 
             /// The raw bytes; every use is a place to look at.
-            pub fn expose(&self) -> &[u8; 32] {
+            pub fn expose(&self) -> &[u8; $len] {
                 &self.0
             }
         }
@@ -64,6 +67,33 @@ secret_key!(
     /// The key under which a service keeps one container, where it is asked to (SSE-C), derived from its [`FileKey`].
     SseKey
 );
+secret_key!(
+    /// The key of a vault, from which those for names, info records and settings are derived (docs/format.md, "Vaults").
+    MasterKey
+);
+secret_key!(
+    /// An AES-256-SIV key (RFC 5297): the halves for S2V and for CTR.
+    SivKey, 64
+);
+secret_key!(
+    /// A key of HMAC-SHA-256.
+    HmacKey
+);
+
+impl MasterKey {
+    /// A new random master key.
+    ///
+    /// # Errors
+    /// What the source of randomness fails with.
+    pub fn generate(random: &dyn Random) -> Result<Self> {
+        Self::from_fill(|key| random.fill(key))
+    }
+
+    /// Whether both are the same key, in constant time.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+}
 
 impl IvKey {
     /// A new random key.

@@ -10,6 +10,7 @@ use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, split};
 use sidekey::location::customer::PairEncryption;
 use sidekey::store::local::LocalStore;
+use sidekey::store::traced::Traced;
 use sidekey::{Error, ErrorKind, KeyId, Result};
 
 use super::config::{self, JOBS, Pinned, Remote, Setting};
@@ -46,7 +47,9 @@ impl Place {
     }
 
     fn find(typed: &OsStr, open: impl Fn(&Path) -> Result<LocalStore>) -> Result<Self> {
-        let at = |root: &Path, path: &[u8]| Target::new(Location::new(Arc::new(open(root)?), "")?, path);
+        let at = |root: &Path, path: &[u8]| {
+            Target::new(Location::new(Traced::new(Arc::new(open(root)?)), "")?, path)
+        };
         match Argument::parse(typed)? {
             Argument::Local(path) => {
                 let (root, rest) = split(&path, Path::is_dir)?;

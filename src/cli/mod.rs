@@ -10,6 +10,7 @@ mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
+mod log;
 mod passphrase;
 mod prompt;
 mod report;
@@ -25,6 +26,7 @@ mod completions;
 mod decrypt;
 mod encrypt;
 mod get;
+mod incident;
 mod inspect;
 mod keygen;
 mod ls;
@@ -33,7 +35,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod rewrap;
 mod rm;
 mod verify;
@@ -77,6 +81,9 @@ commands! {
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
@@ -94,7 +101,7 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
             if let Err(error) = obey(line, &report) {
                 report.failure(&error);
             }
-            report.exit_code()
+            report.end()
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
@@ -112,6 +119,7 @@ fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     let may_be_missing =
         matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
+    log::start(&line.command)?;
     services::tell_to(report.details());
     match line.wanted {
         Wanted::Run(command) => command.run(report),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sidekey::crypto::recipe::Kdf;
+use sidekey::location::range::Range;
 use sidekey::name::RecipeSuffix;
 use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::recipe::{Named, PasswordReading};
@@ -121,6 +122,34 @@ fn parse_suffix(text: &str) -> Result<RecipeSuffix, String> {
     })
 }
 
+// Not a doc comment: clap would make it the description of the command that takes these options.
+// Which stored names of a location, where others do the rest.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct RangeArgs {
+    /// do only the stored names from this one on: as they are in the store below LOCATION, by their bytes
+    #[arg(long, value_name = "NAME", help_heading = "Sharing the work")]
+    pub(crate) from: Option<String>,
+    /// do only the stored names before this one; every name is in exactly one of ranges that adjoin
+    #[arg(long, value_name = "NAME", help_heading = "Sharing the work")]
+    pub(crate) until: Option<String>,
+}
+
+impl RangeArgs {
+    /// The range that was typed; an empty border is none.
+    ///
+    /// # Errors
+    /// `Usage` when nothing can be in it.
+    pub(crate) fn range(&self) -> Result<Range> {
+        let border = |typed: &Option<String>| typed.clone().filter(|name| !name.is_empty());
+        let range = Range { from: border(&self.from), until: border(&self.until) };
+        match range.is_empty() {
+            false => Ok(range),
+            true => Err(Error::usage("no name is at or behind --from and before --until")
+                .hint("names are compared by their bytes; sidekey report plan-shards makes ranges that fit")),
+        }
+    }
+}
+
 /// Tells a [`Report`] what an operation says.
 pub(crate) struct Watcher<'a> {
     report: &'a Report,
@@ -211,6 +240,8 @@ impl Observer for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Expected(bytes) => self.progress.expect(bytes),
+            Event::Spared(bytes) => self.progress.spare(bytes),
             Event::Done { input, output } => {
                 self.progress.file();
                 let (input, output) = (input.display().to_string(), output.display().to_string());

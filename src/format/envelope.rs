@@ -99,6 +99,27 @@ impl Block {
     }
 }
 
+impl Block {
+    /// A vault's info record.
+    pub fn info(record: Vec<u8>) -> Self {
+        let mut text = format!("-----BEGIN {INFO_LABEL}-----\n");
+        push_base64(&mut text, &record);
+        text.push_str(&format!("-----END {INFO_LABEL}-----\n"));
+        Self { content: Content::Info(record), text }
+    }
+}
+
+/// Base64 in lines.
+fn push_base64(text: &mut String, bytes: &[u8]) {
+    let mut body = STANDARD.encode(bytes);
+    while !body.is_empty() {
+        let rest = body.split_off(body.len().min(COLUMNS));
+        text.push_str(&body);
+        text.push('\n');
+        body = rest;
+    }
+}
+
 impl From<Entry> for Block {
     fn from(entry: Entry) -> Self {
         let mut text = format!(
@@ -113,13 +134,7 @@ impl From<Entry> for Block {
             }
         }
         text.push('\n');
-        let mut body = STANDARD.encode(&entry.body);
-        while !body.is_empty() {
-            let rest = body.split_off(body.len().min(COLUMNS));
-            text.push_str(&body);
-            text.push('\n');
-            body = rest;
-        }
+        push_base64(&mut text, &entry.body);
         for part in ["-----END ", ENTRY_LABEL, "-----\n"] {
             text.push_str(part);
         }
@@ -208,6 +223,14 @@ impl Envelope {
             )));
         }
         Ok(text)
+    }
+
+    /// The info record, where it is of a vault.
+    pub fn info(&self) -> Option<&[u8]> {
+        self.blocks.iter().find_map(|block| match &block.content {
+            Content::Info(record) => Some(record.as_slice()),
+            _ => None,
+        })
     }
 
     /// The wrapped keys, in order.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Location, RESERVED};
 use crate::crypto::rsa::PrivateKey;
-use crate::name::{ObjectName, RecipeSuffix, stored_folder};
+use crate::name::{ObjectName, RecipeSuffix};
 use crate::{Error, Result};
 
 /// A kind of service, by the scheme of its URLs.
@@ -111,7 +111,7 @@ impl Target {
 
     /// What the stored names of everything below it begin with: nothing, or stored segments with a `/` at the end.
     pub fn stored_prefix(&self) -> String {
-        self.path.iter().map(|segment| stored_folder(segment) + "/").collect()
+        self.location.stored_folder(&self.path)
     }
 
     /// The same place, where a script gave the pairs of the OpenSSL recipe other names.
@@ -137,7 +137,7 @@ impl Target {
     /// How people write it, for messages.
     pub fn show(&self) -> String {
         match self.file() {
-            Some(name) => self.location.show(&name.container()),
+            Some(name) => self.location.show(&self.location.stored(&name)),
             None => self.location.show(&self.stored_prefix()),
         }
     }

@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::location::Location;
-use crate::name::{ObjectName, RecipeSuffix, containers_of, envelope_name, is_envelope_name, stored_folder};
+use crate::location::range::Range;
+use crate::location::vault::{self, LongNames};
+use crate::name::{ObjectName, RecipeSuffix, containers_of, envelope_name, is_envelope_name};
 use crate::store::{ListOptions, Listed, Object};
 use crate::{Error, Result};
 
@@ -32,20 +35,27 @@ pub struct Scope {
     pub one_level: bool,
     /// Whether older versions and delete markers are listed too.
     pub versions: bool,
+    /// Only stored names of this range, which are relative to the location. Only what is below a folder has one.
+    range: Range,
 }
 
 impl Scope {
     /// All that is below the folder with this plain path; the whole location for the empty path.
-    pub fn below<S: AsRef<[u8]>>(folder: &[S]) -> Self {
-        let stored = folder.iter().map(|segment| stored_folder(segment.as_ref()) + "/").collect();
-        Self { stored, ..Self::default() }
+    pub fn below<S: AsRef<[u8]>>(location: &Location, folder: &[S]) -> Self {
+        Self { stored: location.stored_folder(folder), ..Self::default() }
     }
 
     /// The pair of one name.
-    pub fn pair(name: &ObjectName) -> Self {
-        let container = name.container();
+    pub fn pair(location: &Location, name: &ObjectName) -> Self {
+        let container = location.stored(name);
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
-        Self { stored, only: Some(name.clone()), one_level: true, versions: false }
+        Self { stored, only: Some(name.clone()), one_level: true, ..Self::default() }
+    }
+
+    /// The part of it whose names, as they are stored below it, are in this range.
+    #[must_use]
+    pub fn within(self, range: &Range) -> Self {
+        Self { range: range.below(&self.stored), ..self }
     }
 
     /// The same with folders as themselves, or with what is in them.
@@ -81,7 +91,8 @@ pub struct PairEntry {
     pub containers: Vec<Object>,
     /// The objects, or versions of them, that are called like its envelopes, in the order of their names.
     pub envelopes: Vec<EnvelopeObject>,
-    /// Whether something could not be listed where one of its objects may stand: what is not here may be there.
+    /// Whether something was not listed where one of its objects may stand, for the store failed or a range ends there:
+    /// what is not here may be there.
     pub incomplete: bool,
 }
 
@@ -113,14 +124,20 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
         prefix: location.key(&scope.stored),
         delimiter: scope.one_level,
         versions: scope.versions,
-        after: None,
+        after: scope.range.before().map(|before| location.key(&before)),
     };
     Listing {
         location,
         only: scope.only.clone(),
         listed: Some(location.store().list(options)),
-        groups: Groups { suffix: location.recipe_suffix().cloned(), ..Groups::default() },
+        groups: Groups {
+            range: scope.range.clone(),
+            suffix: location.recipe_suffix().cloned(),
+            ..Groups::default()
+        },
         ready: VecDeque::new(),
+        learning: None,
+        names: LongNames::default(),
     }
 }
 
@@ -132,6 +149,9 @@ pub struct Listing<'a> {
     listed: Option<BoxStream<'a, Result<Listed>>>,
     groups: Groups,
     ready: VecDeque<Result<Entry>>,
+    /// A line of the listing that waits for the long names in it.
+    learning: Option<(Listed, BoxFuture<'a, (LongNames, Vec<Error>)>)>,
+    names: LongNames,
 }
 
 impl std::fmt::Debug for Listing<'_> {
@@ -150,9 +170,21 @@ impl Stream for Listing<'_> {
                     return Poll::Ready(Some(entry));
                 }
             }
+            if let Some((_, learning)) = &mut self.learning {
+                let Poll::Ready((names, faults)) = learning.poll_unpin(context) else { return Poll::Pending };
+                self.names = names;
+                self.ready.extend(faults.into_iter().map(Err));
+                if let Some((listed, _)) = self.learning.take() {
+                    self.accept(Some(Ok(listed)));
+                }
+                continue;
+            }
             let Some(listed) = &mut self.listed else { return Poll::Ready(None) };
             let Poll::Ready(listed) = listed.poll_next_unpin(context) else { return Poll::Pending };
-            self.accept(listed);
+            match listed {
+                Some(Ok(listed)) => self.learn(listed),
+                listed => self.accept(listed),
+            }
         }
     }
 }
@@ -164,6 +196,22 @@ impl Listing<'_> {
             (Some(only), Ok(Entry::Pair(pair))) => pair.name == *only,
             (Some(_), Ok(_)) => false,
         }
+    }
+
+    /// Reads the long names in a line, where it has some that are not known yet, before it is taken.
+    fn learn(&mut self, listed: Listed) {
+        let location = self.location;
+        let key = match &listed {
+            Listed::Object(object) => &object.key,
+            Listed::Folder(key) => key,
+        };
+        let unknown =
+            location.relative(key).map(|stored| vault::unknown(location, stored)).unwrap_or_default();
+        if unknown.is_empty() || self.names.are_missing(&unknown) {
+            return self.accept(Some(Ok(listed)));
+        }
+        let names = std::mem::take(&mut self.names);
+        self.learning = Some((listed, names.learn(location, unknown).boxed()));
     }
 
     /// What the store's listing says next.
@@ -183,8 +231,13 @@ impl Listing<'_> {
                 self.groups.fault_is_next = true;
                 self.ready.push_back(Err(error));
             }
+            (Some(Ok(_)), Some(stored)) if self.groups.range.is_behind(&stored) => {
+                self.listed = None;
+                self.groups.close_before(None, &mut self.ready);
+            }
+            (Some(Ok(_)), Some(stored)) if !self.groups.range.has(&stored) => {}
             (Some(Ok(listed)), Some(stored)) => {
-                if let Err(error) = self.groups.take(&stored, listed, &mut self.ready) {
+                if let Err(error) = self.groups.take(self.location, &stored, listed, &mut self.ready) {
                     self.listed = None;
                     self.ready.push_back(Err(error.about(self.location.show(&stored))));
                 }
@@ -198,6 +251,8 @@ impl Listing<'_> {
 /// The names that are open, each under the last name that an object of its can have and that of its container.
 #[derive(Debug, Default)]
 struct Groups {
+    /// What is wanted: of the pairs at its borders some objects are not listed.
+    range: Range,
     open: BTreeMap<(String, String), Group>,
     /// How a script called pairs of the OpenSSL recipe.
     suffix: Option<RecipeSuffix>,
@@ -228,7 +283,13 @@ impl Group {
 
 impl Groups {
     /// Puts one line of the listing where it belongs; what is complete by it is ready before it.
-    fn take(&mut self, stored: &str, listed: Listed, ready: &mut VecDeque<Result<Entry>>) -> Result<()> {
+    fn take(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        listed: Listed,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) -> Result<()> {
         if *stored < *self.last {
             return Err(Error::integrity(
                 "is listed behind a name that it comes before: the list is not whole",
@@ -242,9 +303,13 @@ impl Groups {
         self.close_before(Some(stored), ready);
         match listed {
             Listed::Folder(_) => ready.push_back(Ok(Entry::Folder(stored.to_owned()))),
-            Listed::Object(object) if self.is_key_file(stored) => self.key_file(stored, object, ready),
-            Listed::Object(object) if is_envelope_name(stored) => self.envelope(stored, object, ready),
-            Listed::Object(object) => match self.name_of(stored) {
+            Listed::Object(object) if self.is_key_file(stored) => {
+                self.key_file(location, stored, object, ready);
+            }
+            Listed::Object(object) if is_envelope_name(stored) => {
+                self.envelope(location, stored, object, ready);
+            }
+            Listed::Object(object) => match self.name_of(location, stored) {
                 Some(name) => self.container(stored, name, object, ready),
                 None => ready.push_back(Ok(Entry::Foreign(object))),
             },
@@ -269,16 +334,22 @@ impl Groups {
     }
 
     /// A key file of a script's. Where the recipe calls one so too, and that container is there, it may be either's.
-    fn key_file(&mut self, stored: &str, object: Object, ready: &mut VecDeque<Result<Entry>>) {
+    fn key_file(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
         let Some(container) = self.suffix.as_ref().and_then(|suffix| suffix.container_of(stored)) else {
             return;
         };
         let usual = containers_of(stored).pop().filter(|usual| *usual != container);
         let contested = usual.is_some_and(|usual| self.group(&usual).is_some_and(Group::has_container));
         if contested {
-            self.envelope(stored, object.clone(), ready);
+            self.envelope(location, stored, object.clone(), ready);
         }
-        let Some(name) = self.name_of(&container) else {
+        let Some(name) = self.name_of(location, &container) else {
             return ready.push_back(Ok(Entry::Foreign(object)));
         };
         if let Some(group) = self.room(&container, name, ready) {
@@ -287,11 +358,11 @@ impl Groups {
     }
 
     /// The plain name of a container.
-    fn name_of(&self, container: &str) -> Option<ObjectName> {
+    fn name_of(&self, location: &Location, container: &str) -> Option<ObjectName> {
         let plain = self.suffix.as_ref().and_then(|suffix| suffix.plain(container));
         match plain {
-            Some(plain) => ObjectName::parse(&format!("{plain}{CONTAINER}")),
-            None => ObjectName::parse(container),
+            Some(plain) => location.parse(&format!("{plain}{CONTAINER}")),
+            None => location.parse(container),
         }
     }
 
@@ -323,10 +394,16 @@ impl Groups {
 
     /// The likelier reading comes first: that of a location. The other one counts where its container is there, which
     /// by its name was listed before.
-    fn envelope(&mut self, stored: &str, object: Object, ready: &mut VecDeque<Result<Entry>>) {
+    fn envelope(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
         let readings: Vec<(String, ObjectName)> = containers_of(stored)
             .into_iter()
-            .filter_map(|container| self.name_of(&container).map(|name| (container, name)))
+            .filter_map(|container| self.name_of(location, &container).map(|name| (container, name)))
             .collect();
         let mut contested = false;
         if let [_, (container, name)] = readings.as_slice()
@@ -372,7 +449,7 @@ impl Groups {
             if stored.is_some_and(|stored| *first.key().0 >= *stored) {
                 break;
             }
-            let ((_, container), mut group) = first.remove_entry();
+            let ((last, container), mut group) = first.remove_entry();
             if !group.has_container() {
                 // The container that is there has them.
                 group.envelopes.retain(|envelope| !envelope.contested);
@@ -385,7 +462,7 @@ impl Groups {
             let faulty = self.fault_is_next || self.fault.as_deref().is_some_and(|fault| first <= fault);
             if group.len() > 0 {
                 let Group { name, containers, envelopes, cut } = group;
-                let incomplete = faulty || cut;
+                let incomplete = faulty || cut || self.range.cuts(first, &last);
                 ready.push_back(Ok(Entry::Pair(PairEntry { name, containers, envelopes, incomplete })));
             }
         }
@@ -526,14 +603,55 @@ mod tests {
     }
 
     #[test]
+    fn every_object_is_in_one_of_adjoining_ranges_and_pairs_at_borders_say_so() {
+        let first = |name: &str| format!("p/{name}.{SHORT}.key.enc");
+        let (x, x_a, x_b) = (first("x"), first("x.a"), first("x-b"));
+        let keys = ["p/a.enc", &x, "p/x.enc", &x_a, "p/x.a.enc", "p/x.key.enc", &x_b, "p/z.txt", "q.enc"];
+        let store = store(&keys);
+        let listed = |from: Option<&str>, until: Option<&str>| {
+            let range = Range { from: from.map(ToOwned::to_owned), until: until.map(ToOwned::to_owned) };
+            let location = Location::new(Arc::new(store.clone()), "").unwrap();
+            entries(&store, "", &Scope::below(&location, &["p"]).within(&range))
+        };
+        let objects = |entries: &[Result<Entry>]| -> Vec<String> {
+            let of = |entry: &Result<Entry>| match entry.as_ref().unwrap() {
+                Entry::Pair(pair) => {
+                    let envelopes = pair.envelopes.iter().map(|envelope| &envelope.object);
+                    pair.containers.iter().chain(envelopes).map(|object| object.key.clone()).collect()
+                }
+                Entry::Foreign(object) => vec![object.key.clone()],
+                Entry::Folder(_) => vec![],
+            };
+            entries.iter().flat_map(of).collect()
+        };
+        let mut whole = objects(&listed(None, None));
+        whole.sort();
+        let borders =
+            ["", "a.enc", "x", "x.", "x.0123", "x.a.", "x.enc", "x.f", "x.key.enc", "x.key.enc0", "y", "zz"];
+        for one in borders {
+            for other in borders.iter().filter(|other| **other >= one) {
+                let shares = [(None, Some(one)), (Some(one), Some(*other)), (Some(*other), None)];
+                let mut all: Vec<String> =
+                    shares.iter().flat_map(|(from, until)| objects(&listed(*from, *until))).collect();
+                all.sort();
+                assert_eq!(all, whole, "{one} {other}");
+            }
+        }
+        let shows = |from, until| shown(&listed(from, until)).join("; ");
+        assert_eq!(shows(Some("x.enc"), Some("x.f")), "p/x.enc: 1 | !");
+        assert_eq!(shows(Some("b"), Some("x.b")), "p/x-b.enc: 0 | 1; p/x.a.enc: 1 | 1; p/x.enc: 0 | 1 !");
+    }
+
+    #[test]
     fn one_level_one_folder_and_one_pair() {
         let keys = ["p/a.enc", "p/b/c.enc", "p/b.enc", "p/b.key.enc", "p/b.x.enc", "p/.sidekey/x", "q.enc"];
         let show = |scope: &Scope| shown(&entries(&store(&keys), "p", scope));
+        let location = Location::new(Arc::new(store(&keys)), "p").unwrap();
         let top = Scope { one_level: true, ..Scope::default() };
         assert_eq!(show(&top), ["a.enc: 1 |", "b.enc: 1 | 2", "b.x.enc: 1 |", "folder b/"]);
-        assert_eq!(show(&Scope::below(&["b"])), ["b/c.enc: 1 |"]);
+        assert_eq!(show(&Scope::below(&location, &["b"])), ["b/c.enc: 1 |"]);
         let name = ObjectName::file(&["b"]).unwrap();
-        assert_eq!(show(&Scope::pair(&name)), ["b.enc: 1 | 2"]);
+        assert_eq!(show(&Scope::pair(&location, &name)), ["b.enc: 1 | 2"]);
     }
 
     #[test]

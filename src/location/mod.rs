@@ -6,15 +6,18 @@ pub mod argument;
 pub mod customer;
 pub mod drive;
 pub mod listing;
+pub mod range;
 pub mod read;
 pub mod recipe;
+pub mod vault;
 
 use std::sync::Arc;
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
-use crate::name::{ObjectName, RecipeSuffix};
+use crate::name::{self, ObjectName, RecipeSuffix, containers_of, envelope_name};
 use crate::store::Store;
+use crate::vault::Vault;
 use crate::{Error, Result};
 
 /// The folder at the root of a location that is sidekey's own.
@@ -26,6 +29,8 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// Empty, or with a `/` at its end.
     prefix: String,
+    /// What its names and records are made with, where it is the root of a vault.
+    vault: Option<Arc<Vault>>,
     /// How a script called what it put there, where it is not as the recipe does.
     recipe_suffix: Option<Arc<RecipeSuffix>>,
 }
@@ -41,7 +46,18 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix, recipe_suffix: None })
+        Ok(Self { store, prefix, vault: None, recipe_suffix: None })
+    }
+
+    /// The same as the root of a vault: `.sidekey/` of the vault lies here.
+    #[must_use]
+    pub fn in_vault(self, vault: Arc<Vault>) -> Self {
+        Self { vault: Some(vault), ..self }
+    }
+
+    /// The vault that it is the root of.
+    pub fn vault(&self) -> Option<&Arc<Vault>> {
+        self.vault.as_ref()
     }
 
     /// The same with private keys, which open containers that the service keeps under a key of their own (SSE-C).
@@ -89,7 +105,40 @@ impl Location {
 
     /// The key of the container of `name`.
     pub fn container_key(&self, name: &ObjectName) -> String {
-        self.key(&name.container())
+        self.key(&self.stored(name))
+    }
+
+    /// The stored name of the container of `name`.
+    pub fn stored(&self, name: &ObjectName) -> String {
+        match &self.vault {
+            Some(vault) => vault.stored(name),
+            None => name.container(),
+        }
+    }
+
+    /// What the stored names of everything below a folder begin with: nothing for the root, else a `/` at its end.
+    pub fn stored_folder<S: AsRef<[u8]>>(&self, path: &[S]) -> String {
+        match &self.vault {
+            Some(vault) => vault.stored_folder(path),
+            None => path.iter().map(|segment| name::stored_folder(segment.as_ref()) + "/").collect(),
+        }
+    }
+
+    /// Reads the stored name of a container; nothing when it is none of this location.
+    pub fn parse(&self, stored: &str) -> Option<ObjectName> {
+        match &self.vault {
+            Some(vault) => vault.parse(stored),
+            None => ObjectName::parse(stored),
+        }
+    }
+
+    /// The plain path of a stored folder, with or without the `/` at its end. What is not in our form stays as it is.
+    pub fn plain_folder(&self, stored: &str) -> Vec<Vec<u8>> {
+        let read = self.vault.as_ref().and_then(|vault| vault.plain_folder(stored));
+        read.unwrap_or_else(|| {
+            let segments = stored.split('/').filter(|segment| !segment.is_empty());
+            segments.map(|segment| name::plain_folder(segment.as_bytes())).collect()
+        })
     }
 
     /// The keys that the container of `name` may have: its own, and that which a script would have given it.
@@ -110,8 +159,36 @@ impl Location {
         (!reserved).then_some(stored)
     }
 
-    /// How people write a stored name of it, for messages.
+    /// How people write a stored name of it, for messages: in a vault as it would be called without encryption.
     pub fn show(&self, stored: &str) -> String {
-        self.store.show(&self.key(stored))
+        self.store.show(&self.key(&self.legible(stored)))
+    }
+
+    /// The same of a key of the store.
+    pub fn show_key(&self, key: &str) -> String {
+        match key.strip_prefix(&self.prefix) {
+            Some(stored) => self.show(stored),
+            None => self.store.show(key),
+        }
+    }
+
+    fn legible(&self, stored: &str) -> String {
+        let Some(vault) = &self.vault else { return stored.to_owned() };
+        if let Some(name) = vault.parse(stored) {
+            return name.container();
+        }
+        if let (Some(folder), true) = (vault.plain_folder(stored), stored.ends_with('/')) {
+            return folder.iter().map(|segment| name::stored_folder(segment) + "/").collect();
+        }
+        for container in containers_of(stored) {
+            if let Some(name) = vault.parse(&container) {
+                let plain = name.container();
+                let bare = container.strip_suffix(".enc").unwrap_or(&container);
+                let short = stored.strip_prefix(bare).unwrap_or_default();
+                let envelope = plain.strip_suffix(".enc").map(|plain| format!("{plain}{short}"));
+                return envelope.or_else(|| envelope_name(&plain, None)).unwrap_or(plain);
+            }
+        }
+        stored.to_owned()
     }
 }

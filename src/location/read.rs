@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::crypto::rsa::PrivateKey;
 use crate::format::{Envelope, HEADER_LEN, Header, envelope};
+use crate::location::{Location, vault};
 use crate::name::envelope_name;
 use crate::open;
 use crate::pair::Form;
@@ -100,23 +101,25 @@ pub async fn envelopes(store: &dyn Store, container: &str, data_id: &DataId) -> 
     Ok(all)
 }
 
-/// The file key of the container `container`: the usual envelope is tried first, then all there are.
+/// The file key of the container `container`: the usual envelope is tried first, then all there are. In a vault one of
+/// them must hold a valid info record.
 ///
 /// # Errors
-/// Those of [`unwrap`]; `Integrity` when there is no envelope; what reading fails with when none could be read.
+/// Those of [`unwrap`] and [`vault::check`]; `Integrity` when there is no envelope; what reading fails with when none could be read.
 pub fn file_key(
     handle: &Handle,
-    store: &dyn Store,
+    location: &Location,
     container: &str,
     header: &Header,
     identities: &[PrivateKey],
 ) -> Result<FileKey> {
-    let data_id = header.data_id();
+    let (store, data_id) = (location.store(), header.data_id());
     let mut tried = Envelopes::default();
     for (form, key) in envelope_keys(container, &data_id) {
         tried.add(form, handle.block_on(small(store, &key, None)));
         if let Some(Found { envelope, .. }) = tried.found.last().filter(|found| found.object.key == key)
             && let Ok(file_key) = unwrap(header, std::slice::from_ref(envelope), identities)
+            && vault::check(location, container, header, [envelope]).is_ok()
         {
             return Ok(file_key);
         }
@@ -125,7 +128,11 @@ pub fn file_key(
         tried = handle.block_on(envelopes(store, container, &data_id))?;
     }
     match (tried.found.is_empty(), tried.faults.pop()) {
-        (false, _) => unwrap(header, &tried.parsed(), identities),
+        (false, _) => {
+            let envelopes = tried.parsed();
+            vault::check(location, container, header, &envelopes)?;
+            unwrap(header, &envelopes, identities)
+        }
         (true, Some(fault)) => Err(fault),
         (true, None) => Err(Error::integrity("has no envelope").hint(format!(
             "without it nothing opens the container; look for one with the data id {data_id} in other copies"

@@ -68,7 +68,7 @@ pub async fn sample(location: &Location, object: &Object) -> Result<Sample> {
                 .hint("sidekey get reads all of it")
         })
     };
-    read.await.map_err(|error: Error| error.about(location.store().show(&object.key)))
+    read.await.map_err(|error: Error| error.about(location.show_key(&object.key)))
 }
 
 /// The same of one that is being read, which stands at its first byte then. It may have to be read to its end.
@@ -100,7 +100,7 @@ pub async fn key_files(
         if !versions && !is_prefix {
             match small(store, &name, None).await {
                 Ok((object, bytes)) => {
-                    found.extend(detect_key_file(&bytes).map(|key_file| (object, key_file)))
+                    found.extend(detect_key_file(&bytes).map(|key_file| (object, key_file)));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -170,7 +170,7 @@ impl Auditing<'_> {
         });
         if let Some(verdict) = verdict {
             self.observer.event(Event::Audited(&Audited {
-                object: self.target.location.store().show(&object.key),
+                object: self.target.location.show_key(&object.key),
                 version: object.version.clone(),
                 latest: object.latest,
                 verdict,

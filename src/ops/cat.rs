@@ -168,14 +168,14 @@ impl Printing<'_> {
     fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
         let source = source.unlocked(&self.options.identities)?;
         let (location, name, version) = self.find(&source)?;
-        let shown = location.store().show(&version.key);
+        let shown = location.show_key(&version.key);
         let reader = self.reader(location, &version)?;
         if RecipeObject::is_one(&reader) {
             self.recipe(location, reader, &version, out).map_err(|error| error.about(&*shown))?;
             self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
             return Ok(());
         }
-        self.print(reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
+        self.print(location, reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
         self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
         Ok(())
     }
@@ -204,6 +204,7 @@ impl Printing<'_> {
 
     fn print(
         &self,
+        location: &Location,
         mut reader: Reader,
         name: &ObjectName,
         version: &Object,
@@ -211,8 +212,8 @@ impl Printing<'_> {
         out: &mut (impl Write + Send),
     ) -> Result<()> {
         let header = reader.header()?;
-        let store = reader.store();
-        let file_key = read::file_key(self.handle, &*store, &version.key, &header, &self.options.identities)?;
+        let file_key =
+            read::file_key(self.handle, location, &version.key, &header, &self.options.identities)?;
         let opener = Opener::new(header, &file_key)?;
         let len = reader.object().size;
         let end = opener.end(&mut reader, len)?;

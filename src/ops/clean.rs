@@ -146,7 +146,7 @@ impl Plan {
     pub fn deletions(&self) -> impl Iterator<Item = Planned> {
         let parts = self.parts.iter().map(|object| Planned {
             kind: LeftoverKind::Part,
-            object: self.location.store().show(&object.key),
+            object: self.location.show_key(&object.key),
             since: object.modified,
         });
         self.plan.deletions().map(|deletion| planned(&self.location, &deletion)).chain(parts)
@@ -173,7 +173,7 @@ impl Plan {
             for object in parts {
                 let part = Planned {
                     kind: LeftoverKind::Part,
-                    object: location.store().show(&object.key),
+                    object: location.show_key(&object.key),
                     since: object.modified,
                 };
                 let done = delete(&location, &object).await;
@@ -203,7 +203,7 @@ async fn delete(location: &Location, object: &Object) -> Result<bool> {
 fn planned(location: &Location, deletion: &Deletion) -> Planned {
     let (kind, object) = match &deletion.what {
         Leftover::Envelope { id, .. } => (LeftoverKind::Envelope, location.show(&id.stored)),
-        Leftover::Upload(upload) => (LeftoverKind::Upload, location.store().show(&upload.key)),
+        Leftover::Upload(upload) => (LeftoverKind::Upload, location.show_key(&upload.key)),
     };
     Planned { kind, object, since: deletion.since }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -35,6 +36,10 @@ const EXISTS_HINT: &str = "--overwrite always replaces it, --overwrite if-differ
 
 /// The most threads that work unless the user says otherwise: most of the time they wait for a store.
 const MOST_JOBS: usize = 16;
+
+/// How many objects are listed before somebody gets them: so many that the end of most lists is known early, and the time
+/// that is left with it; so few that they fit.
+const AHEAD: usize = 1 << 14;
 
 /// What to do with results that exist already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,10 +120,15 @@ pub fn get(
         unsettled: Mutex::default(),
     };
     let jobs = options.jobs.map_or_else(|| default_jobs(&places, runtime.handle()), Ok)?;
-    parallel::for_each(jobs, places.iter().flat_map(|place| run.items(place)), |item| {
-        if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
-            counting.event(Event::Failed(&error));
-        }
+    std::thread::scope(|scope| {
+        let (ahead, items) = mpsc::sync_channel(AHEAD);
+        let run = &run;
+        scope.spawn(|| run.list_all(&places, ahead));
+        parallel::for_each(jobs, items.into_iter(), |item| {
+            if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
+                run.observer.event(Event::Failed(&error));
+            }
+        });
     });
     run.settled(jobs);
     run.finish();
@@ -221,6 +231,18 @@ struct Getting<'a> {
 }
 
 impl<'a> Getting<'a> {
+    /// The objects at all places, for those who get them; once all are listed, how much it is altogether is told.
+    fn list_all(&self, places: &'a [Place<'a>], ahead: SyncSender<Result<Item<'a>>>) {
+        let mut bytes = 0;
+        for item in places.iter().flat_map(|place| self.items(place)) {
+            bytes += item.as_ref().map_or(0, |item| item.object.size);
+            if ahead.send(item).is_err() {
+                return;
+            }
+        }
+        self.observer.event(Event::Expected(bytes));
+    }
+
     /// The objects at a place, as they are listed.
     fn items(&self, place: &'a Place<'a>) -> Box<dyn Iterator<Item = Result<Item<'a>>> + Send + '_> {
         match place {
@@ -234,7 +256,7 @@ impl<'a> Getting<'a> {
                 Box::new(std::iter::once(Ok(item)))
             }
             Place::Folder { target, name } => {
-                let mut scope = Scope::below(&target.path);
+                let mut scope = Scope::below(&target.location, &target.path);
                 scope.versions = self.options.which != Which::Current;
                 let mut listed = list(&target.location, &scope);
                 let entries = std::iter::from_fn(move || self.handle.block_on(listed.next()));
@@ -257,7 +279,7 @@ impl<'a> Getting<'a> {
         let Some(object) = self.options.which.of(&pair).cloned() else {
             if pair.containers.is_empty() && !pair.incomplete {
                 self.skip(
-                    &location.show(&pair.name.container()),
+                    &location.show(&location.stored(&pair.name)),
                     "has an envelope, but there is no container",
                 );
             }
@@ -318,5 +340,5 @@ fn is_script_key_file(last: &str) -> bool {
 }
 
 fn object_name(location: &Location, object: &Object) -> String {
-    location.store().show(&object.key)
+    location.show_key(&object.key)
 }

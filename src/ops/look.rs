@@ -8,8 +8,9 @@ use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
+use crate::location::range::Range;
 use crate::location::read;
-use crate::name::{ObjectName, containers_of, stored_folder};
+use crate::name::{ObjectName, containers_of};
 use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
@@ -42,7 +43,7 @@ pub(crate) enum Text {
 /// `Integrity` when it is none, is not as long as any container can be, or the store holds another data id beside it;
 /// what reading fails with.
 pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front> {
-    let about = |error: Error| error.about(location.store().show(&object.key));
+    let about = |error: Error| error.about(location.show_key(&object.key));
     let bytes = match start(location, object, DETECT_LEN as u64).await {
         Err(error) if error.kind() == ErrorKind::Auth => {
             return Ok(Front::Locked(hint_of(location, object).await));
@@ -89,7 +90,7 @@ pub(crate) async fn text(location: &Location, object: &Object) -> Result<Text> {
         Some(key_file) => Ok(Text::Recipe(key_file)),
         None => Envelope::parse(&bytes)
             .map(Text::Ours)
-            .map_err(|error| error.about(location.store().show(&object.key))),
+            .map_err(|error| error.about(location.show_key(&object.key))),
     }
 }
 
@@ -101,7 +102,7 @@ pub(crate) async fn start(location: &Location, object: &Object, len: u64) -> Res
         let download = location.store().get(&object.key, &options).await?;
         read::collect_at_most(download.body, len).await
     };
-    read.await.map_err(|error| error.about(location.store().show(&object.key)))
+    read.await.map_err(|error| error.about(location.show_key(&object.key)))
 }
 
 /// Whom the entries for this data id say they are for, each once. Labels are not authenticated.
@@ -151,7 +152,7 @@ pub(crate) async fn again(
     name: &ObjectName,
     versions: bool,
 ) -> Result<Option<PairEntry>> {
-    let mut listed = listing::list(location, &Scope::pair(name).with_versions(versions));
+    let mut listed = listing::list(location, &Scope::pair(location, name).with_versions(versions));
     let mut found = None;
     while let Some(entry) = listed.next().await {
         if let Entry::Pair(pair) = entry? {
@@ -166,19 +167,29 @@ pub(crate) async fn again(
 pub(crate) fn names(target: &Target) -> Vec<ObjectName> {
     let Some(name) = target.file() else { return vec![] };
     let stored = target.path.split_last().and_then(|(last, folders)| {
-        let folders: String = folders.iter().map(|folder| stored_folder(folder) + "/").collect();
+        let folders = target.location.stored_folder(folders);
         Some(folders + std::str::from_utf8(last).ok()?)
     });
     let stored = stored.unwrap_or_default();
     let containers = [stored.clone()].into_iter().chain(containers_of(&stored));
-    [name].into_iter().chain(containers.filter_map(|container| ObjectName::parse(&container))).collect()
+    let parsed = containers.filter_map(|container| target.location.parse(&container));
+    [name].into_iter().chain(parsed).collect()
 }
 
 /// The listings that make up a target: the object of that name and what is below the folder of that name.
 pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterator<Item = Listing<'a>> {
-    let pairs = names(target).into_iter().map(|name| Scope::pair(&name));
-    let scopes = pairs.chain([Scope::below(&target.path)]);
+    let pairs = names(target).into_iter().map(|name| Scope::pair(&target.location, &name));
+    let scopes = pairs.chain([Scope::below(&target.location, &target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
+}
+
+/// The listing of the part of a target whose stored names are in a range; all of the target where that is everything.
+pub(crate) fn share<'a>(target: &'a Target, versions: bool, range: &Range) -> Vec<Listing<'a>> {
+    if range.is_all() {
+        return everything(target, versions).collect();
+    }
+    let scope = Scope::below(&target.location, &target.path).with_versions(versions).within(range);
+    vec![listing::list(&target.location, &scope)]
 }
 
 /// The error about a target that is not there.

@@ -8,15 +8,16 @@ use std::fmt;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
 
-use crate::format::section;
+use crate::format::{Header, section};
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, PairEntry, Scope};
 use crate::location::recipe::{key_files, sample};
-use crate::name::plain_folder;
+use crate::location::vault;
 use crate::ops::look::{self, Front, Text};
 use crate::ops::{rights, runtime};
 use crate::recipe::plain_len;
 use crate::store::{Object, Right};
+use crate::vault::Info;
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
 /// What to list, and how much of it.
@@ -85,6 +86,8 @@ pub struct Line {
     pub size: Option<(u64, u64)>,
     /// Whom its envelope says it is for, where details were read.
     pub recipients: Vec<KeyId>,
+    /// What the info record of a vault says, where details were read.
+    pub info: Option<Info>,
     /// Whether it is a file of the OpenSSL recipe, where details were read.
     pub is_recipe: bool,
     /// What is wrong with it.
@@ -118,9 +121,11 @@ pub struct LsSummary {
 /// fail with is told.
 pub fn ls(target: &Target, options: LsOptions, tell: &mut dyn FnMut(Result<Line>)) -> Result<LsSummary> {
     runtime::start()?.block_on(async {
-        let rights: &[Right] = if options.long { &[Right::List, Right::Read] } else { &[Right::List] };
-        rights::require(target, rights).await?;
         let capabilities = target.location.store().capabilities().await?;
+        let is_listed = target.location.vault().is_some() && capabilities.info_in_list;
+        let rights: &[Right] =
+            if options.long && !is_listed { &[Right::List, Right::Read] } else { &[Right::List] };
+        rights::require(target, rights).await?;
         let lister = Lister {
             target,
             options,
@@ -176,11 +181,11 @@ impl Lister<'_> {
     /// not entered, the folder is one line.
     async fn list(&self, told: &mut Told<'_>) {
         for name in look::names(self.target) {
-            let scope = Scope::pair(&name).with_versions(self.options.versions);
+            let scope = Scope::pair(&self.target.location, &name).with_versions(self.options.versions);
             self.tell_all(&scope, true, told).await;
         }
         let is_object = told.summary != LsSummary::default();
-        let scope = Scope::below(&self.target.path)
+        let scope = Scope::below(&self.target.location, &self.target.path)
             .with_one_level(!self.options.recursive)
             .with_versions(self.options.versions);
         if !is_object || self.options.recursive {
@@ -212,11 +217,7 @@ impl Lister<'_> {
         let line = match entry {
             Err(error) => Err(error),
             Ok(Entry::Pair(pair)) => return self.pair(&pair, below(pair.name.segments()), from_parent).await,
-            Ok(Entry::Folder(stored)) => {
-                let stored = stored.trim_end_matches('/').split('/');
-                let plain: Vec<Vec<u8>> = stored.map(|segment| plain_folder(segment.as_bytes())).collect();
-                Ok(folder(below(&plain)))
-            }
+            Ok(Entry::Folder(stored)) => Ok(folder(below(&self.target.location.plain_folder(&stored)))),
             Ok(Entry::Foreign(object)) => {
                 let stored = self.target.location.relative(&object.key).unwrap_or(&object.key);
                 let segments: Vec<Vec<u8>> =
@@ -277,11 +278,17 @@ impl Lister<'_> {
         if pair.envelopes.is_empty() && !self.keeps_versions && !self.options.long {
             return Line { problem: Some(Problem::NoEnvelope), ..line };
         }
+        if let Some((_, info)) = vault::listed(&self.target.location, object) {
+            return Line { size: info.size.map(|size| (size, size)), info: Some(info), ..line };
+        }
         match look::front(&self.target.location, object).await {
             Ok(Front::Ours(header)) => {
                 let size = section::plain_len(object.size, &header).ok();
-                match self.recipients(pair, object, header.data_id()).await {
-                    Ok(Some(recipients)) => Line { size, recipients, ..line },
+                match self.details(pair, object, &header).await {
+                    Ok(Some((recipients, info))) => {
+                        let exact = info.as_ref().and_then(|info| info.size).map(|size| (size, size));
+                        Line { size: exact.or(size), recipients, info, ..line }
+                    }
                     Ok(None) => Line { size, problem: Some(Problem::NoEnvelope), ..line },
                     Err(error) => Line { size, problem: Some(Problem::Unreadable(error)), ..line },
                 }
@@ -304,6 +311,33 @@ impl Lister<'_> {
             }
             Err(error) => Line { problem: Some(Problem::Unreadable(error)), ..line },
         }
+    }
+
+    /// Whom the envelope is for, and in a vault what its info record says: one envelope is read.
+    async fn details(
+        &self,
+        pair: &PairEntry,
+        container: &Object,
+        header: &Header,
+    ) -> Result<Option<(Vec<KeyId>, Option<Info>)>> {
+        let (location, data_id) = (&self.target.location, header.data_id());
+        if location.vault().is_none() {
+            let recipients = self.recipients(pair, container, data_id).await?;
+            return Ok(recipients.map(|recipients| (recipients, None)));
+        }
+        let mut wrong = None;
+        for listed in &pair.envelopes {
+            if listed.object.marker || listed.short.as_ref().is_none_or(|short| *short != data_id.short()) {
+                continue;
+            }
+            if let Text::Ours(envelope) = look::text(location, &listed.object).await? {
+                match vault::check(location, &container.key, header, [&envelope]) {
+                    Ok(info) => return Ok(Some((look::recipients(&envelope, &data_id), info))),
+                    Err(error) => wrong = Some(error),
+                }
+            }
+        }
+        wrong.map_or(Ok(None), Err)
     }
 
     /// Whom the envelope of a file of the OpenSSL recipe is for, if it was adopted: its key file does not say.
@@ -368,6 +402,7 @@ fn folder(path: Vec<Vec<u8>>) -> Line {
         object: None,
         size: None,
         recipients: vec![],
+        info: None,
         is_recipe: false,
         problem: None,
     }

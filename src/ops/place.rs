@@ -9,7 +9,7 @@ use crate::crypto::rsa::PrivateKey;
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{Entry, PairEntry, Scope, list};
-use crate::name::{ObjectName, RecipeSuffix, stored_folder};
+use crate::name::{ObjectName, RecipeSuffix};
 use crate::store::{Object, VersionId};
 use crate::{Error, ErrorKind, Result};
 
@@ -158,7 +158,7 @@ impl Lookup<'_> {
 
     /// The version of one name out of a listing.
     fn listed(&self, location: &Location, name: &ObjectName) -> Result<Option<Object>> {
-        let mut scope = Scope::pair(name);
+        let mut scope = Scope::pair(location, name);
         scope.versions = true;
         self.handle.block_on(async {
             let mut listed = list(location, &scope);
@@ -173,7 +173,7 @@ impl Lookup<'_> {
 
     /// Whether anything is in a folder.
     fn is_folder(&self, target: &Target) -> Result<bool> {
-        let mut scope = Scope::below(&target.path);
+        let mut scope = Scope::below(&target.location, &target.path);
         scope.versions = *self.which != Which::Current;
         let mut listed = list(&target.location, &scope);
         Ok(self.handle.block_on(listed.next()).transpose()?.is_some())
@@ -181,7 +181,7 @@ impl Lookup<'_> {
 
     /// Whether there is more in a folder than envelopes, which stay for a while when their containers were removed.
     fn has_objects(&self, target: &Target) -> Result<bool> {
-        let mut scope = Scope::below(&target.path);
+        let mut scope = Scope::below(&target.location, &target.path);
         scope.versions = *self.which != Which::Current;
         let mut listed = list(&target.location, &scope);
         self.handle.block_on(async {
@@ -218,15 +218,15 @@ impl Place<'_> {
 /// The object whose container is called as the last segment says: `x.enc`, as the shell completes it.
 fn stored_name(target: &Target) -> Option<ObjectName> {
     let (last, folders) = target.path.split_last()?;
-    let folders: String = folders.iter().map(|folder| stored_folder(folder) + "/").collect();
+    let folders = target.location.stored_folder(folders);
     let stored = folders + std::str::from_utf8(last).ok()?;
-    ObjectName::parse(&stored).filter(|name| !name.is_folder())
+    target.location.parse(&stored).filter(|name| !name.is_folder())
 }
 
 /// The error about `x` that is an object and a folder.
 fn both(target: &Target) -> Error {
     let name = String::from_utf8_lossy(target.path.last().map_or(&[], Vec::as_slice)).into_owned();
-    let stored = target.file().map(|name| name.container()).unwrap_or_default();
+    let stored = target.file().map(|name| target.location.stored(&name)).unwrap_or_default();
     let stored = stored.rsplit('/').next().unwrap_or_default().to_owned();
     Error::usage(format!("{name} is an object and a folder"))
         .about(target.show())

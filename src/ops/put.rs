@@ -7,7 +7,8 @@
 mod choose;
 mod journal;
 mod options;
-mod parts;
+mod pair;
+pub(super) mod parts;
 
 use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};
@@ -27,21 +28,20 @@ pub use self::options::{PutOptions, Target};
 
 use self::choose::{Chooser, Names, check_names};
 use self::journal::{Journal, OneTime, Subject};
+use self::pair::{Described, FirstHalf, NewPair};
 use self::parts::{PartWriter, Parts};
 use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
-use crate::location::Location;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
+use crate::location::{Location, vault};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
 use crate::ops::runtime;
 use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Found, Walk};
-use crate::random::{OsRandom, Pooled, Random};
+use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
-use crate::store::Encryption;
-use crate::wrap::wrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
 /// From this size on one file is encrypted by all threads and sent in parts.
@@ -121,16 +121,20 @@ pub fn put_stream(
     let runtime = runtime::start()?;
     let handle = runtime.handle();
     let run = handle.block_on(Putting::new(&[], options, &counting))?;
-    let (path, stored) = (Path::new("-"), ObjectName::file(segments)?.container());
-    check_names(&options.location, &stored)?;
+    let name = ObjectName::file(segments)?;
+    let (path, stored) = (Path::new("-"), options.location.stored(&name));
+    check_names(&options.location, &name, &stored)?;
     if !handle.block_on(run.wanted(path, None, &stored))? {
         return Ok(counting.summary());
     }
-    let NewPair { file_key, half } = NewPair::generate(options, &OsRandom)?;
-    let (data_id, seal_options) = (half.data_id, run.seal_options(None));
+    let (metadata, seal_options) = (Metadata::new(FileType::File), run.seal_options(None));
+    let described =
+        Described { stored: &stored, metadata: &metadata, size: None, digest: None, seal: &seal_options };
+    let NewPair { file_key, half } = NewPair::generate(options, &described, &OsRandom)?;
+    let data_id = half.data_id;
     let source = Watched { inner: source, observer: run.observer };
     let seal_all = move |out: &mut PartWriter| {
-        let (metadata, random) = (Metadata::new(FileType::File), Pooled::new(&OsRandom));
+        let random = Pooled::new(&OsRandom);
         let sealed = seal(&file_key, data_id, Some(&metadata), source, out, &random, &seal_options);
         sealed.map(|sealed| sealed.plain_len).map_err(|error| error.about("standard input"))
     };
@@ -242,8 +246,8 @@ impl<'a> Putting<'a> {
             false => ObjectName::file(&segments),
         };
         let name = name.map_err(|error| error.at(&found.path))?;
-        let stored = name.container();
-        check_names(&self.options.location, &stored).map_err(|error| error.at(&found.path))?;
+        let stored = self.options.location.stored(&name);
+        check_names(&self.options.location, &name, &stored).map_err(|error| error.at(&found.path))?;
         if self.names.as_ref().is_some_and(|names| !names.take(&stored)) {
             return Err(Error::conflict("has the name in the location that another source of this run has")
                 .at(&found.path)
@@ -304,7 +308,7 @@ impl<'a> Putting<'a> {
         let options = self.seal_options(Some(size));
         let len = sealed_len(size, Some(&metadata), &options)?;
         let mut journal = self.journal(&found.path, stored);
-        let (new, iv_key) = self.pair_of(journal.as_mut(), stored, &before, &metadata).await?;
+        let (new, iv_key) = self.pair_of(journal.as_mut(), stored, &before, &metadata, &options).await?;
         let NewPair { file_key, half } = new;
         let data_id = half.data_id;
         let seal_all = move |out: &mut PartWriter| {
@@ -342,8 +346,11 @@ impl<'a> Putting<'a> {
         stored: &str,
         source: &FileMetadata,
         metadata: &Metadata,
+        seal: &SealOptions,
     ) -> Result<(NewPair, IvKey)> {
-        let new = || Ok((NewPair::generate(self.options, &OsRandom)?, IvKey::generate(&OsRandom)?));
+        let described = Described { stored, metadata, size: Some(source.len()), digest: None, seal };
+        let new =
+            || Ok((NewPair::generate(self.options, &described, &OsRandom)?, IvKey::generate(&OsRandom)?));
         let Some(journal) = journal else { return new() };
         let location = &self.options.location;
         let subject = self.subject(stored, source, metadata)?;
@@ -398,13 +405,15 @@ impl<'a> Putting<'a> {
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let random = Pooled::new(&OsRandom);
-        let NewPair { file_key, half } = NewPair::generate(self.options, &random)?;
-        let data_id = half.data_id;
+        let (data_id, file_key) = (DataId::generate(&random)?, FileKey::generate(&random)?);
         let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
         let options = self.seal_options(Some(size));
-        seal(&file_key, data_id, Some(metadata), source, &mut container, &random, &options)
+        let sealed = seal(&file_key, data_id, Some(metadata), source, &mut container, &random, &options)
             .map_err(|error| error.at(path))?;
         unchanged()?;
+        let digest = sealed.digest;
+        let described = Described { stored, metadata, size: Some(size), digest, seal: &options };
+        let NewPair { half, .. } = NewPair::of(self.options, &described, data_id, file_key)?;
         let content = Content::Whole(container.into());
         if self.store(path, stored, half, content, None).await? {
             self.told(path, stored, size, data_id);
@@ -451,6 +460,9 @@ impl<'a> Putting<'a> {
     ) -> Result<bool> {
         let (location, if_exists) = (&self.options.location, self.options.if_exists);
         let FirstHalf { data_id, envelope, envelope_encryption, container_encryption } = half;
+        if let Some(name) = location.parse(stored).filter(|_| location.vault().is_some()) {
+            vault::keep_names(location, &name).await?;
+        }
         let request = PutRequest {
             stored,
             data_id,
@@ -501,41 +513,6 @@ impl<'a> Putting<'a> {
 struct Named {
     name: ObjectName,
     stored: String,
-}
-
-/// What a container gets before its first byte is made: nothing of it serves another one.
-struct NewPair {
-    file_key: FileKey,
-    half: FirstHalf,
-}
-
-/// What is known of a pair before its container is made.
-struct FirstHalf {
-    data_id: DataId,
-    envelope: Bytes,
-    envelope_encryption: Option<Encryption>,
-    container_encryption: Option<Encryption>,
-}
-
-impl FirstHalf {
-    fn new(options: &PutOptions, data_id: DataId, file_key: &FileKey, envelope: Bytes) -> Self {
-        Self {
-            data_id,
-            envelope,
-            envelope_encryption: options.encryption.of_envelope(),
-            container_encryption: options.encryption.of_container(file_key, &data_id),
-        }
-    }
-}
-
-impl NewPair {
-    fn generate(options: &PutOptions, random: &dyn Random) -> Result<Self> {
-        let data_id = DataId::generate(random)?;
-        let file_key = FileKey::generate(random)?;
-        let envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?.to_text()?;
-        let half = FirstHalf::new(options, data_id, &file_key, envelope.into());
-        Ok(Self { file_key, half })
-    }
 }
 
 /// What the container says about the file: its name is the one in the location.

@@ -84,7 +84,7 @@ impl<'a> Recipes<'a> {
 
     /// Deciphers one into `out` and returns the length of its plaintext.
     pub(crate) fn decrypt(&self, of: RecipeObject<'_>, found: &FoundKey, out: impl Write) -> Result<u64> {
-        let shown = of.location.store().show(&of.object.key);
+        let shown = of.location.show_key(&of.object.key);
         let path = Path::new(&shown);
         if let Some(message) = &found.warning {
             self.observer.event(Event::Warning { path, message });

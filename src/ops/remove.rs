@@ -183,10 +183,10 @@ impl<'a> Removing<'a> {
     fn items<'s>(&'s self, place: &'s Place<'s>, source: &'s Source) -> BoxStream<'s, Result<Item<'s>>> {
         match place {
             Place::Object { location, name, .. } => {
-                stream::iter([Ok(Item { location, stored: name.container() })]).boxed()
+                stream::iter([Ok(Item { location, stored: location.stored(&name) })]).boxed()
             }
             Place::Folder { target, .. } => {
-                let scope = Scope::below(&target.path).with_versions(self.options.versions);
+                let scope = Scope::below(&target.location, &target.path).with_versions(self.options.versions);
                 let wanted = move |entry| std::future::ready(self.item(target, source, entry));
                 list(&target.location, &scope).filter_map(wanted).boxed()
             }
@@ -211,12 +211,12 @@ impl<'a> Removing<'a> {
                     true => "has a name that sidekey never writes, and is left alone",
                     false => "is not sidekey's, and is left alone",
                 };
-                self.skip(&location.store().show(&object.key), why);
+                self.skip(&location.show_key(&object.key), why);
                 return None;
             }
             Err(error) => return Some(Err(error)),
         };
-        let stored = pair.name.container();
+        let stored = location.stored(&pair.name);
         if pair.containers.iter().all(|object| object.marker) {
             if self.options.versions && !pair.containers.is_empty() {
                 return Some(Ok(Item { location, stored }));
@@ -286,7 +286,7 @@ impl<'a> Removing<'a> {
 async fn hidden(source: &Source) -> Result<Option<Place<'_>>> {
     if let Some((target, name)) = source.object.as_ref().and_then(|target| Some((target, target.file()?))) {
         let location = &target.location;
-        let mut listed = list(location, &Scope::pair(&name).with_versions(true));
+        let mut listed = list(location, &Scope::pair(location, &name).with_versions(true));
         while let Some(entry) = listed.next().await.transpose()? {
             if let Entry::Pair(PairEntry { containers, .. }) = entry
                 && let Some(version) = containers.into_iter().next()
@@ -296,7 +296,9 @@ async fn hidden(source: &Source) -> Result<Option<Place<'_>>> {
         }
     }
     let folder = &source.folder;
-    let first = list(&folder.location, &Scope::below(&folder.path).with_versions(true)).next().await;
+    let first = list(&folder.location, &Scope::below(&folder.location, &folder.path).with_versions(true))
+        .next()
+        .await;
     let name = source.name.as_deref();
     Ok(first.transpose()?.map(|_| Place::Folder { target: folder, name }))
 }

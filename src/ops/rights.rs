@@ -3,7 +3,6 @@
 use crate::Result;
 use crate::location::Location;
 use crate::location::argument::Target;
-use crate::name::stored_folder;
 use crate::ops::place::Source;
 use crate::store::Right;
 
@@ -30,7 +29,7 @@ pub(super) async fn require_below(
     folder: bool,
     rights: &[Right],
 ) -> Result<()> {
-    let below: String = path.iter().map(|segment| stored_folder(segment) + "/").collect();
+    let below = location.stored_folder(path);
     let below = if folder { &*below } else { below.trim_end_matches('/') };
     location.store().require(&location.key(below), rights).await
 }

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use self::known::{Known, State};
+use self::known::Known;
 use self::ledger::Line;
 use self::proof::Sample;
 use self::tally::Tally;
@@ -27,6 +27,7 @@ use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
+use crate::location::range::Range;
 use crate::name::is_envelope_name;
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
@@ -38,6 +39,7 @@ use crate::store::{Object, Right, VersionId};
 use crate::{Error, ErrorKind, Result};
 
 pub use self::journal::Journal;
+pub(super) use self::known::State;
 pub use self::ledger::Ledger;
 pub use self::tally::RotateSummary;
 pub use crate::ops::rewrap::{Prove, SAMPLE};
@@ -47,6 +49,8 @@ pub use crate::ops::rewrap::{Prove, SAMPLE};
 pub struct RotateOptions<'a> {
     /// From whom to whom.
     pub rotation: &'a Rotation,
+    /// Which stored names below the target, where others do the rest.
+    pub range: &'a Range,
     /// Whether only to say what would be done.
     pub dry_run: bool,
     /// Whether older versions are deleted.
@@ -104,12 +108,13 @@ pub fn rotate(
         ledger.begin(&target.show(), options)?;
     }
     run.pass(Pass::First)?;
+    let may_be_empty = target.path.is_empty() || !options.range.is_all();
     if run.recipes.seen.load(Ordering::Relaxed) && !run.is_refused() {
         run.recipes.settle();
         run.known.sort();
         run.pass(Pass::Recipes)?;
     }
-    if !run.found.load(Ordering::Relaxed) && !target.path.is_empty() {
+    if !run.found.load(Ordering::Relaxed) && !may_be_empty {
         return Err(look::nothing_at(target));
     }
     if !options.dry_run && !run.is_refused() {
@@ -193,7 +198,7 @@ impl Rotating<'_> {
         let runtime = runtime::start()?;
         let at_once = runtime.block_on(self.location.store().capabilities())?.concurrency.max(1);
         let jobs = self.options.jobs.max(1);
-        let entries = stream::iter(look::everything(self.target, true)).flatten();
+        let entries = stream::iter(look::share(self.target, true, self.options.range)).flatten();
         let entries = entries.take_while(|_| std::future::ready(!self.is_refused())).boxed();
         parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
             self.entry(entry, pass)
@@ -225,7 +230,7 @@ impl Rotating<'_> {
 
     /// All envelopes of one name, one after the other: two of them may hold the same key.
     async fn pair(&self, pair: PairEntry, pass: Pass) {
-        let PairEntry { containers, envelopes, .. } = pair;
+        let PairEntry { containers, envelopes, incomplete, .. } = pair;
         let headers = Headers::of(containers);
         for versions in envelopes.chunk_by(|one, other| one.object.key == other.object.key) {
             let Some(EnvelopeObject { contested, short, object }) = versions.first() else { continue };
@@ -239,7 +244,8 @@ impl Rotating<'_> {
             if versions.is_empty() {
                 continue;
             }
-            let headers = Some(&headers).filter(|_| !contested);
+            // What was not listed with it is looked up.
+            let headers = Some(&headers).filter(|_| !contested && !incomplete);
             let may_be_recipe = short.is_none() || *contested;
             self.envelope(Envelope { stored, versions, headers, may_be_recipe }, pass).await;
         }

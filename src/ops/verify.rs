@@ -346,7 +346,7 @@ impl Verifying<'_> {
         let (found, note) = match checked {
             Ok((outcome, note)) => (Found { outcome, ..found }, note),
             Err(error) => {
-                let error = error.about(self.target.location.store().show(&found.object.key));
+                let error = error.about(self.target.location.show_key(&found.object.key));
                 (Found::fault(&found.object, error), None)
             }
         };
@@ -369,7 +369,7 @@ impl Verifying<'_> {
                 self.tell(Found { outcome, ..found }, level, note);
             }
             Err(error) => {
-                let error = error.about(self.target.location.store().show(&found.object.key));
+                let error = error.about(self.target.location.show_key(&found.object.key));
                 self.tell(Found::fault(&found.object, error), level, None);
             }
         }
@@ -414,7 +414,7 @@ impl Verifying<'_> {
 
     fn tell(&self, found: Found, level: Level, note: Option<String>) {
         self.told(&Checked {
-            object: self.target.location.store().show(&found.object.key),
+            object: self.target.location.show_key(&found.object.key),
             version: Some(found.object.version),
             level,
             outcome: found.outcome,

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod traced;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,6 +12,7 @@ mod properties;
 mod published;
 mod put;
 mod put_resume;
+mod reencrypt;
 mod remove;
 mod rights;
 mod rotate;

@@ -9,9 +9,9 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sha1::{Digest as _, Sha1};
 
 use super::fetch;
-use crate::format::HEADER_LEN;
 use crate::format::envelope::MAX_BYTES;
-use crate::location::Location;
+use crate::format::{Envelope, HEADER_LEN};
+use crate::location::{Location, vault};
 use crate::name::envelope_name;
 use crate::pair::{
     IfExists, LATEST, LocatedPut, LocatedPutOutcome as Outcome, LocatedPutReply as Reply,
@@ -19,8 +19,9 @@ use crate::pair::{
 };
 use crate::store::{
     Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
-    Upload, Written,
+    Upload, VersionId, Written,
 };
+use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// A part where parts go out side by side.
@@ -124,12 +125,28 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    store(location, request, None).await
+}
+
+/// The same in place of one version, as far as the store can tell: where that is not the current one any more, nothing is
+/// stored, and that is [`Stored::Exists`]. A store without such conditions is asked right before, and something may still
+/// come between.
+///
+/// # Errors
+/// Those of [`put`].
+pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &VersionId) -> Result<Stored> {
+    let request = PutRequest { if_exists: IfExists::Replace, ..request };
+    store(location, request, Some(over.clone())).await
+}
+
+async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
     let in_parts = matches!(request.content, Content::Parts { .. });
     let mut machine = match request.memory.and_then(UploadMemory::begun) {
         Some(_) => LocatedPut::resumed(request.if_exists),
         None => LocatedPut::new(request.if_exists, in_parts),
     };
     let mut put = Putting::new(location, request).await?;
+    put.over = over;
     loop {
         let reply = match machine.step() {
             Step::Look => put.look().await,
@@ -184,6 +201,8 @@ struct Putting<'l, 'r> {
     request: PutRequest<'r>,
     store: &'l dyn Store,
     capabilities: Capabilities,
+    /// The only version that may be replaced.
+    over: Option<VersionId>,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -212,6 +231,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             location,
             store: location.store(),
             capabilities: location.store().capabilities().await?,
+            over: None,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -419,6 +439,11 @@ impl<'l, 'r> Putting<'l, 'r> {
         if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
             return Ok(Reply::Exists);
         }
+        if let Some(over) = self.over.as_ref().filter(|_| !self.capabilities.replace_if)
+            && !is_current(self.store, &self.container, over).await?
+        {
+            return Ok(Reply::Exists);
+        }
         let written = match (&self.upload, &self.request.content) {
             (Some((upload, parts)), _) => upload.complete(*parts).await,
             (None, Content::Whole(bytes)) => {
@@ -518,15 +543,40 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
-            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
-            info: Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]),
+            only_if: match (&self.over, replace) {
+                (Some(over), _) => OnlyIf::Version(over.clone()),
+                (None, true) => OnlyIf::Always,
+                (None, false) => OnlyIf::Absent,
+            },
+            info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
         }
     }
 
+    /// What the store keeps beside the container: in a vault the record too, where listings return it.
+    fn info(&self) -> Info {
+        let mut info = Info::from([(DATA_ID_INFO.to_owned(), self.request.data_id.to_string())]);
+        if self.location.vault().is_some()
+            && self.capabilities.info_in_list
+            && let Ok(envelope) = Envelope::parse(&self.request.envelope)
+            && let Some(record) = envelope.info()
+        {
+            info.insert(INFO_INFO.to_owned(), vault::record_text(record));
+        }
+        info
+    }
+
     fn shown(&self) -> String {
-        self.store.show(&self.container)
+        self.location.show_key(&self.container)
+    }
+}
+
+async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(object) => Ok(object.version == *version),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -77,7 +77,7 @@ impl<'a> Getting<'a> {
     fn open(&self, item: &Item<'_>, mut reader: Reader, shown: &str) -> Result<Opened> {
         let header = reader.header()?;
         let (key, identities) = (&item.object.key, &self.options.identities);
-        let file_key = read::file_key(self.handle, item.location.store(), key, &header, identities)?;
+        let file_key = read::file_key(self.handle, item.location, key, &header, identities)?;
         Ok(Opened { opener: Opener::new(header, &file_key)?, reader, shown: shown.to_owned() })
     }
 
@@ -101,6 +101,7 @@ impl<'a> Getting<'a> {
             && let Some(why) = existing::same(target, &end, metadata.as_ref())?
         {
             self.skip(&target.display().to_string(), why);
+            self.observer.event(Event::Spared(len));
             return Ok(false);
         }
         self.tree.make_parents(target)?;

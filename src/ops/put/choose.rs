@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::PutOptions;
 use crate::location::{Location, RESERVED};
-use crate::name::envelope_name;
+use crate::name::{ObjectName, envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::walk::{Found, root_segments};
 use crate::{DataId, Error, Result};
@@ -110,7 +110,10 @@ impl Names {
 
 /// Refuses stored names that the location's store has no room for, or forbids: that of the container, and the longer one
 /// of its envelope.
-pub(super) fn check_names(location: &Location, stored: &str) -> Result<()> {
+pub(super) fn check_names(location: &Location, name: &ObjectName, stored: &str) -> Result<()> {
+    if let Some(vault) = location.vault() {
+        vault.check(name)?;
+    }
     let any_id = DataId([0; 16]);
     let envelope = envelope_name(stored, Some(&any_id));
     for name in [Some(stored), envelope.as_deref()].into_iter().flatten() {

@@ -8,7 +8,6 @@ use crate::format::section::DigestKind;
 use crate::location::Location;
 use crate::location::customer::PairEncryption;
 use crate::location::drive::IfExists;
-use crate::name::stored_folder;
 use crate::ops::atomic::same_file;
 use crate::ops::filter::Filter;
 use crate::ops::{rights, walk};
@@ -104,7 +103,7 @@ impl PutOptions {
         let Some(folder) = &self.except else { return Ok(()) };
         for input in inputs.iter().filter(|input| input.is_dir()) {
             let segments = walk::root_segments(input);
-            let result = segments.iter().fold(folder.clone(), |path, name| path.join(stored_folder(name)));
+            let result = folder.join(self.location.stored_folder(&segments));
             if same_file(&result, input)? {
                 return Err(Error::usage("would be put into itself")
                     .at(input)

@@ -48,8 +48,8 @@ impl Verifying<'_> {
 
     /// Decrypts all of it, to nowhere or into a comparison.
     pub(super) fn decrypt(&self, name: &ObjectName, object: &Object, header: &Header) -> Result<Told> {
-        let store = self.target.location.store();
-        let file_key = read::file_key(self.handle, store, &object.key, header, &self.options.identities)?;
+        let location = &self.target.location;
+        let file_key = read::file_key(self.handle, location, &object.key, header, &self.options.identities)?;
         let mut reader = self.open(object)?;
         let opener = Opener::new(reader.header()?, &file_key)?;
         let metadata = opener.metadata(&mut reader)?;

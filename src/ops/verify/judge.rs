@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::format::Header;
-use crate::location::Location;
+use crate::format::{Envelope, Header};
 use crate::location::listing::{EnvelopeObject, PairEntry};
-use crate::name::{ObjectName, containers_of};
+use crate::location::{Location, vault};
+use crate::name::containers_of;
 use crate::ops::look::{self, Front, Text};
 use crate::ops::verify::Outcome;
 use crate::store::Object;
+use crate::vault::Info;
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// What was found about one object.
@@ -56,7 +57,7 @@ struct Seen<'p> {
 
 enum What {
     /// An envelope for these.
-    Ours(BTreeSet<DataId>),
+    Ours(BTreeSet<DataId>, Envelope),
     /// A key file of the OpenSSL recipe.
     Recipe,
     /// Something else that is called like an envelope.
@@ -65,7 +66,7 @@ enum What {
 
 impl Seen<'_> {
     fn is_for(&self, data_id: &DataId) -> bool {
-        matches!(&self.what, Ok(What::Ours(ids)) if ids.contains(data_id))
+        matches!(&self.what, Ok(What::Ours(ids, _)) if ids.contains(data_id))
     }
 }
 
@@ -98,7 +99,9 @@ impl Judge<'_> {
         let mut seen = Vec::with_capacity(pair.envelopes.len());
         for listed in pair.envelopes.iter().filter(|listed| !listed.object.marker) {
             let what = look::text(self.location, &listed.object).await.map(|text| match text {
-                Text::Ours(envelope) => What::Ours(envelope.entries().map(|entry| entry.data_id).collect()),
+                Text::Ours(envelope) => {
+                    What::Ours(envelope.entries().map(|entry| entry.data_id).collect(), envelope)
+                }
                 Text::Recipe(_) => What::Recipe,
                 Text::Container => What::Foreign,
             });
@@ -137,7 +140,7 @@ impl Judge<'_> {
         front: Result<Front>,
         seen: &[Seen<'_>],
     ) -> Found {
-        let shown = || self.location.store().show(&container.key);
+        let shown = || self.location.show_key(&container.key);
         let missing = |why: String| {
             let mut unread = seen.iter().filter_map(|seen| seen.what.as_ref().err());
             match unread.find(|error| error.kind() != ErrorKind::Integrity) {
@@ -163,7 +166,7 @@ impl Judge<'_> {
         match front {
             Err(error) => Found::fault(container, error),
             Ok(Front::Recipe(_))
-                if seen.iter().any(|seen| matches!(seen.what, Ok(What::Ours(_) | What::Recipe))) =>
+                if seen.iter().any(|seen| matches!(seen.what, Ok(What::Ours(..) | What::Recipe))) =>
             {
                 Found { is_recipe: true, ..Found::new(container, Outcome::Unchecked, None) }
             }
@@ -179,7 +182,10 @@ impl Judge<'_> {
                 ))
             }
             Ok(Front::Ours(header)) if seen.iter().any(|seen| seen.is_for(&header.data_id())) => {
-                Found { header: Some(header), ..Found::new(container, Outcome::Ok, None) }
+                match self.record(container, &header, seen) {
+                    Ok(_) => Found { header: Some(header), ..Found::new(container, Outcome::Ok, None) },
+                    Err(error) => Found::fault(container, error),
+                }
             }
             Ok(Front::Ours(header)) => {
                 let others =
@@ -187,6 +193,15 @@ impl Judge<'_> {
                 missing(format!("has no envelope for its data id {}{others}", header.data_id()))
             }
         }
+    }
+
+    /// What its info record says, in a vault.
+    fn record(&self, container: &Object, header: &Header, seen: &[Seen<'_>]) -> Result<Option<Info>> {
+        let envelopes = seen.iter().filter_map(|seen| match &seen.what {
+            Ok(What::Ours(_, envelope)) => Some(envelope),
+            _ => None,
+        });
+        vault::check(self.location, &container.key, header, envelopes)
     }
 
     /// What is wrong with an envelope, if anything is.
@@ -225,7 +240,7 @@ impl Judge<'_> {
             What::Recipe | What::Foreign => {
                 Error::integrity("is a key file of the OpenSSL recipe without its container")
             }
-            What::Ours(ids) => {
+            What::Ours(ids, _) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
                 Error::integrity(format!("is an envelope without its container (data id {})", ids.join(", ")))
             }
@@ -236,7 +251,7 @@ impl Judge<'_> {
     /// Whether the container that the envelope's name may also mean needs it.
     async fn other_needs(&self, seen: &Seen<'_>, what: &What) -> Result<bool> {
         let stored = self.location.relative(&seen.listed.object.key).unwrap_or_default();
-        let Some(name) = containers_of(stored).get(1).and_then(|container| ObjectName::parse(container))
+        let Some(name) = containers_of(stored).get(1).and_then(|container| self.location.parse(container))
         else {
             return Ok(false);
         };
@@ -250,7 +265,7 @@ impl Judge<'_> {
     }
 
     fn show(&self, object: &Object) -> String {
-        self.location.store().show(&object.key)
+        self.location.show_key(&object.key)
     }
 }
 
@@ -286,7 +301,7 @@ impl Fronts {
     /// A file of the recipe may have been adopted: any envelope of its name may be its own.
     fn need(&self, what: &What) -> bool {
         match what {
-            What::Ours(ids) => self.recipe || !self.ids.is_disjoint(ids),
+            What::Ours(ids, _) => self.recipe || !self.ids.is_disjoint(ids),
             What::Recipe => self.recipe,
             What::Foreign => false,
         }
