@@ -7,6 +7,7 @@ mod clean;
 mod copy;
 mod examine;
 mod fetch;
+mod key_versions;
 mod put;
 mod recipe;
 mod relocate;

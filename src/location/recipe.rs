@@ -100,7 +100,7 @@ pub async fn key_files(
         if !versions && !is_prefix {
             match small(store, &name, None).await {
                 Ok((object, bytes)) => {
-                    found.extend(detect_key_file(&bytes).map(|key_file| (object, key_file)))
+                    found.extend(detect_key_file(&bytes).map(|key_file| (object, key_file)));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

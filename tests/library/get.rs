@@ -730,9 +730,9 @@ fn the_keys_of_others_and_files_of_others_are_said() {
         lines,
         [
             &format!("failed Auth memory:x.enc: wrapped for key {wrapped}, but the keys given are {given}"),
+            "failed Integrity memory:y.enc: has no key file",
             "failed Integrity memory:z.enc: has no envelope",
             "skipped memory:w.enc: has an envelope, but there is no container",
-            "failed Integrity memory:y.enc: has no key file",
         ]
     );
 }

@@ -4,18 +4,17 @@
 //! the container. Which of which is found out by trial: a version goes only when what it opens is known to open without
 //! it, and what fits nothing is left and told.
 
-use bytes::Bytes;
-
 use super::examine::ReadVersion;
 use super::fetch;
+use super::key_versions::Writing;
 use super::relocate;
-use super::rewrap::{Facts, Headers, RewrapOptions, Rewrapped, is_current, overwrite, read_back};
+use super::rewrap::{Facts, Headers, RewrapOptions, Rewrapped};
 use crate::crypto::lanes::same;
 use crate::format::Envelope;
 use crate::location::Location;
 use crate::location::recipe::{choose, distance, sample};
 use crate::name::{containers_of, envelope_name};
-use crate::pair::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+use crate::pair::RewrapOutcome;
 use crate::recipe::{Decision, KeyFile, PasswordBlock, Sample, Settler, detect_key_file};
 use crate::store::{Object, VersionId};
 use crate::wrap::adopted_entry;
@@ -103,7 +102,7 @@ pub(super) async fn rewrap(
     let mut containers = vec![];
     if opened > 0 && (adopt || options.compare || keys.len() > 1) {
         containers = read_containers(location, stored, known).await?;
-        match_up(&mut keys, &containers, settler);
+        match_up(&mut keys, &containers, settler, adopt);
     }
     let mut done = match adopt && opened > 0 && !options.rotation.keys_stay() {
         true => adopt_all(location, stored, keys, &containers, options).await?,
@@ -175,7 +174,7 @@ async fn read_containers(
 }
 
 /// Finds out which version of the key file serves which version of the container.
-fn match_up(keys: &mut [KeyVersion], containers: &[Container], settler: &Settler) {
+fn match_up(keys: &mut [KeyVersion], containers: &[Container], settler: &Settler, adopt: bool) {
     let mut fits: Vec<(usize, usize, Decision)> = vec![];
     let (mut doubts, mut why) = (false, None);
     for (at, container) in containers.iter().enumerate() {
@@ -209,7 +208,8 @@ fn match_up(keys: &mut [KeyVersion], containers: &[Container], settler: &Settler
             _ => None,
         };
         let first = mine.first().map(|(container, _)| id(*container));
-        let alone = mine.iter().all(|(container, _)| Some(id(*container)) == first);
+        // A key file that stays one keeps its whole password, whatever else that fits by chance.
+        let alone = !adopt || mine.iter().all(|(container, _)| Some(id(*container)) == first);
         key.serves = match mine.into_iter().next() {
             Some((container, decision)) if alone => Serves::One { container, decision },
             None if !doubts && !containers.is_empty() => {
@@ -401,156 +401,3 @@ fn plan(keys: &[KeyVersion], containers: &[Container]) -> Plan {
     }
     plan
 }
-
-/// Writes versions of one key file, and deletes those that they replace when the last of them was read back.
-struct Writing<'a> {
-    location: &'a Location,
-    stored: &'a str,
-    key: String,
-    options: &'a RewrapOptions<'a>,
-    keeps_versions: bool,
-    replace_if: bool,
-    /// All versions that are there as far as this run knows, the newest first.
-    versions: Vec<VersionId>,
-    /// Those that were read and are written anew.
-    replaced: Vec<VersionId>,
-    facts: Facts,
-    residue: Vec<String>,
-}
-
-impl<'a> Writing<'a> {
-    async fn new(
-        location: &'a Location,
-        stored: &'a str,
-        options: &'a RewrapOptions<'a>,
-        versions: Vec<VersionId>,
-    ) -> Result<Self> {
-        let capabilities = location.store().capabilities().await?;
-        Ok(Self {
-            location,
-            stored,
-            key: location.key(stored),
-            options,
-            keeps_versions: capabilities.versions,
-            replace_if: location.store().conditions().await?.replace_if,
-            facts: Facts { seen: versions.clone(), ..Facts::default() },
-            versions,
-            replaced: vec![],
-            residue: vec![],
-        })
-    }
-
-    /// Takes one text through the steps of [`Rewrap`]; with the `last` one what was replaced goes.
-    async fn version(&mut self, text: Bytes, last: bool) -> Result<()> {
-        let mut machine = Rewrap::new();
-        let mut fault = None;
-        loop {
-            let reply = match machine.step() {
-                RewrapStep::Read if fault.is_none() => Ok(self.found(last)),
-                RewrapStep::Read => Ok(RewrapReply::Failed),
-                RewrapStep::Write { .. } => self.write(&text).await,
-                RewrapStep::ReadBack(version) => {
-                    let written = if self.keeps_versions { version.clone() } else { self.written() };
-                    read_back(self.location.store(), &self.key, &written, &text)
-                        .await
-                        .map(|()| RewrapReply::Same)
-                }
-                RewrapStep::Delete(version) => self.delete(version).await,
-                RewrapStep::List => Ok(RewrapReply::Versions(vec![])),
-                RewrapStep::Finished(RewrapOutcome::Failed) => {
-                    let changed = || Error::conflict("was changed by another writer; the same again goes on");
-                    return Err(fault.unwrap_or_else(changed).about(self.location.show(self.stored)));
-                }
-                RewrapStep::Finished(_) => return Ok(()),
-            };
-            let is_delete = matches!(machine.step(), RewrapStep::Delete(_));
-            machine.reply(match reply {
-                Ok(RewrapReply::Changed) => {
-                    fault = Some(Error::conflict("was changed by another writer; the same again goes on"));
-                    RewrapReply::Changed
-                }
-                Ok(reply) => reply,
-                Err(error) if is_delete => {
-                    self.residue.push(format!("an older version of it is still there: {}", error.line()));
-                    RewrapReply::Failed
-                }
-                Err(error) => {
-                    fault = Some(error);
-                    RewrapReply::Failed
-                }
-            });
-        }
-    }
-
-    /// What was replaced comes in the order in which it goes: that of the current container last, for as long as that is
-    /// there another run can do all of this again.
-    fn found(&self, last: bool) -> RewrapReply {
-        let named = |version: &VersionId| if self.keeps_versions { version.clone() } else { ONLY.into() };
-        let keep: Vec<VersionId> = match last {
-            true => {
-                self.versions.iter().filter(|version| !self.replaced.contains(version)).map(named).collect()
-            }
-            false => self.versions.iter().map(named).collect(),
-        };
-        let goes = self.replaced.iter().filter(|_| last).map(named);
-        let versions = goes.chain(keep.iter().cloned()).collect();
-        RewrapReply::FoundSome { versions, keep, finding: Finding::Opens }
-    }
-
-    async fn write(&mut self, text: &Bytes) -> Result<RewrapReply> {
-        let store = self.location.store();
-        let newest = self.versions.first().cloned().unwrap_or_default();
-        // What a store with versions replaces is not lost, and shows in the listing.
-        if !self.replace_if && !self.keeps_versions && !is_current(store, &self.key, &newest).await? {
-            return Ok(RewrapReply::Changed);
-        }
-        match overwrite(store, &self.key, text.clone(), &newest).await {
-            Ok(version) => {
-                self.facts.written = Some(version.clone());
-                if !self.keeps_versions {
-                    self.versions.clear();
-                }
-                self.versions.insert(0, version.clone());
-                Ok(RewrapReply::Written(if self.keeps_versions { version } else { ONLY.into() }))
-            }
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(RewrapReply::Changed),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn delete(&mut self, version: &VersionId) -> Result<RewrapReply> {
-        if !self.options.purge {
-            let why = "its older versions were not to be deleted".to_owned();
-            if !self.residue.contains(&why) {
-                self.residue.push(why);
-            }
-            return Ok(RewrapReply::Failed);
-        }
-        fetch::delete(self.location.store(), &self.key, version).await?;
-        self.versions.retain(|other| other != version);
-        self.facts.purged.push(version.clone());
-        Ok(RewrapReply::Deleted)
-    }
-
-    fn written(&self) -> VersionId {
-        self.facts.written.clone().unwrap_or_default()
-    }
-
-    /// What is left, as far as this run knows or as it is listed.
-    async fn finish(mut self) -> Result<(Vec<String>, Facts)> {
-        if self.options.list_again {
-            let listed = fetch::versions(self.location.store(), &self.key).await?;
-            let listed = listed.into_iter().filter(|object| !object.marker);
-            let listed: Vec<VersionId> = listed.map(|object| object.version).collect();
-            if listed.iter().any(|version| !self.versions.contains(version)) {
-                self.residue.push("another version of it came meanwhile".into());
-            }
-            self.versions = listed;
-        }
-        self.facts.left = self.versions;
-        Ok((self.residue, self.facts))
-    }
-}
-
-/// What stands for the one version that a store without versions has: what replaces it has no older one to delete.
-const ONLY: &str = "only";
