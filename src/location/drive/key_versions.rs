@@ -39,7 +39,7 @@ impl<'a> Writing<'a> {
             key: location.key(stored),
             options,
             keeps_versions: capabilities.versions,
-            replace_if: capabilities.replace_if,
+            replace_if: location.store().conditions().await?.replace_if,
             facts: Facts { seen: versions.clone(), ..Facts::default() },
             versions,
             replaced: vec![],
