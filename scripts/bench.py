@@ -17,7 +17,7 @@ import time
 import bench_services
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "b2")
+GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "b2", "s3")
 MIB = 1 << 20
 AGE_SAMPLE = 1000
 LIMIT_MIB = 64
@@ -320,6 +320,9 @@ class Bench:
 
     def b2(self):
         bench_services.b2(self, self.row)
+
+    def s3(self):
+        bench_services.s3(self, self.row)
 
     def row(self, what, our_times, their_times, amount, unit, target):
         rate = lambda times: bench_services.rate(times, amount, unit)

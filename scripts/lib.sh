@@ -70,6 +70,16 @@ need_s3_server() {
     need_venv .venv-localstack scripts/localstack-requirements.txt
 }
 
+# The clients of S3 that are tried beside sidekey.
+need_s3_tools() {
+    need_venv .venv-s3tools scripts/s3tools-requirements.txt
+}
+
+# A Ceph with a gateway for S3, which scripts/ceph-server starts.
+need_ceph() {
+    need ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw ceph:ceph-common ceph-authtool:ceph-common python3:python3
+}
+
 # need_venv FOLDER REQUIREMENTS makes a virtual environment, unless it was made from the same requirements.
 need_venv() {
     local folder=$1 requirements=$2

@@ -136,6 +136,93 @@ pub fn is_container_name(name: &str) -> bool {
     name.ends_with(CONTAINER) && !is_envelope_name(name)
 }
 
+/// What scripts other than the recipe's own call the halves of a pair: what stands behind `NAME` in each.
+///
+/// ```
+/// use sidekey::name::RecipeSuffix;
+/// let suffix: RecipeSuffix = ".data.enc,.key-{name}.enc".parse()?;
+/// assert_eq!(suffix.container_of("a/x.key-office.enc").as_deref(), Some("a/x.data.enc"));
+/// assert_eq!(suffix.plain("a/x.data.enc"), Some("a/x"));
+/// # Ok::<(), sidekey::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipeSuffix {
+    container: String,
+    /// What stands before and, where a name may stand in it, behind that.
+    key: (String, Option<String>),
+}
+
+impl RecipeSuffix {
+    /// The name without the container's suffix, if it is a container's.
+    pub fn plain<'n>(&self, stored: &'n str) -> Option<&'n str> {
+        let bare = stored.strip_suffix(&*self.container)?;
+        (!bare.is_empty() && !bare.ends_with('/') && self.bare_of_key(stored).is_none()).then_some(bare)
+    }
+
+    /// The name of the container whose key file is called `stored`, if one is.
+    pub fn container_of(&self, stored: &str) -> Option<String> {
+        Some(self.bare_of_key(stored)?.to_owned() + &self.container)
+    }
+
+    /// What the names of the key files of a container begin with; one has this name exactly, unless names may differ.
+    pub(crate) fn key_prefix(&self, container: &str) -> Option<String> {
+        Some(self.plain(container)?.to_owned() + &self.key.0)
+    }
+
+    /// Whether key files carry a name of their own.
+    pub(crate) fn has_name(&self) -> bool {
+        self.key.1.is_some()
+    }
+
+    /// The name of the container of a file that is called so.
+    pub(crate) fn container(&self, bare: &str) -> String {
+        bare.to_owned() + &self.container
+    }
+
+    fn bare_of_key<'n>(&self, stored: &'n str) -> Option<&'n str> {
+        let bare = match &self.key {
+            (front, None) => stored.strip_suffix(&**front)?,
+            (front, Some(back)) => {
+                let (bare, name) = stored.strip_suffix(&**back)?.rsplit_once(&**front)?;
+                (!name.is_empty() && !name.contains('/')).then_some(bare)?
+            }
+        };
+        (!bare.is_empty() && !bare.ends_with('/')).then_some(bare)
+    }
+}
+
+impl std::str::FromStr for RecipeSuffix {
+    type Err = Error;
+
+    /// Reads `CONTAINER,KEY`, both beginning with a dot; `{name}` in the latter stands for any text.
+    fn from_str(text: &str) -> Result<Self> {
+        let odd = || {
+            Error::usage(
+                "is not two suffixes with a comma between: that of containers, and that of key files",
+            )
+            .hint("write for example .data.enc,.key.enc or .enc,.key-{name}.enc")
+        };
+        let (container, key) = text.split_once(',').ok_or_else(odd)?;
+        let is_suffix =
+            |text: &str| text.len() > 1 && text.starts_with('.') && !text.contains(['/', ',', '\0']);
+        let (front, back) = match key.split_once(NAME_IN_SUFFIX) {
+            Some((front, back)) => (front, Some(back.to_owned())),
+            None => (key, None),
+        };
+        let sound = is_suffix(container)
+            && is_suffix(front)
+            && container != key
+            && back.as_ref().is_none_or(|back| !back.is_empty() && !back.contains(['{', '/', ',']));
+        match sound && !front.contains('{') && !container.contains('{') {
+            true => Ok(Self { container: container.to_owned(), key: (front.to_owned(), back) }),
+            false => Err(odd()),
+        }
+    }
+}
+
+/// Stands for any text in the suffix of key files.
+const NAME_IN_SUFFIX: &str = "{name}";
+
 fn is_short_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -255,6 +342,29 @@ mod tests {
         assert_eq!(containers_of("x.0123456789abcdef.key.enc"), ["x.enc", "x.0123456789abcdef.enc"]);
         assert_eq!(containers_of("x.0123456789ABCDEF.key.enc"), ["x.0123456789ABCDEF.enc"]);
         assert!(containers_of("x.enc").is_empty());
+    }
+
+    #[test]
+    fn suffixes_of_other_scripts_lead_from_one_half_to_the_other() {
+        let suffix = |text: &str| text.parse::<RecipeSuffix>();
+        let data = suffix(".data.enc,.key.enc").unwrap();
+        assert_eq!(data.container_of("d/x.key.enc").unwrap(), "d/x.data.enc");
+        assert_eq!(data.plain("d/x.data.enc"), Some("d/x"));
+        assert_eq!(data.key_prefix("d/x.data.enc").unwrap(), "d/x.key.enc");
+        for other in ["d/x.enc", "d/.data.enc", ".data.enc", "x.key.enc"] {
+            assert_eq!(data.plain(other), None, "{other}");
+        }
+        let named = suffix(".enc,.key-{name}.enc").unwrap();
+        assert_eq!(named.container_of("x.key-a.b.enc").unwrap(), "x.enc");
+        assert_eq!((named.plain("x.enc"), named.plain("x.key-a.enc")), (Some("x"), None));
+        for none in ["x.key-.enc", "x.key.enc", ".key-a.enc", "d/.key-a.enc", "x.key-a/b.enc"] {
+            assert_eq!(named.container_of(none), None, "{none}");
+        }
+        for bad in
+            ["", ".enc", ".enc,", ",.key", "enc,.key", ".enc,.enc", ".a,.k{name}", ".a,.k{x}.e", ".a/b,.k"]
+        {
+            assert!(suffix(bad).is_err(), "{bad}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use sidekey::{Error, IoContext as _, Result};
 
 use super::Command;
 use super::config::{SETTINGS, SSE, SSE_C_KEY_FILE, Setting, Typed as TypedSettings};
+use super::log::LEVELS;
 use super::report::Settings;
 
 /// encrypts backups on this machine, and moves them to a new key pair by rewriting only their small key files.
@@ -59,6 +60,12 @@ struct Global {
     /// read the configuration from FILE instead of ~/.config/sidekey/config.toml
     #[arg(long, value_name = "FILE", global = true, help_heading = "Options of every command")]
     config: Option<PathBuf>,
+    /// append what is done, and what happens to it, to FILE
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Options of every command")]
+    log_file: Option<PathBuf>,
+    /// how much is logged: error, warn, info (the default), or debug, which tells of every call of a store
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, hide_possible_values = true, global = true, help_heading = "Options of every command")]
+    log_level: Option<String>,
     /// print every setting, its value and where that came from, and do nothing else
     #[arg(long, global = true, help_heading = "Options of every command")]
     explain_config: bool,
@@ -70,6 +77,8 @@ struct Global {
 /// What a command line says.
 pub(super) struct Line {
     pub(super) settings: Settings,
+    /// The name of the command; empty where none was typed.
+    pub(super) command: String,
     /// The configuration file that it names.
     pub(super) config: Option<PathBuf>,
     /// What it says for settings.
@@ -91,10 +100,11 @@ pub(super) enum Wanted {
 pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
     let parsed = command().try_get_matches_from(typed).and_then(|matches| {
         let parsed = Typed::from_arg_matches(&matches)?;
-        Ok((parsed, typed_settings(&matches)))
+        let name = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((parsed, name, typed_settings(&matches)))
     });
     match parsed {
-        Ok((Typed { global, command, .. }, typed)) => {
+        Ok((Typed { global, command, .. }, name, typed)) => {
             let Global { json, quiet, verbose, config, explain_config, .. } = global;
             let wanted = match command {
                 _ if explain_config => Wanted::Explain,
@@ -105,7 +115,13 @@ pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
                     );
                 }
             };
-            Ok(Some(Line { settings: Settings { json, quiet, verbose }, config, typed, wanted }))
+            Ok(Some(Line {
+                settings: Settings { json, quiet, verbose },
+                command: name,
+                config,
+                typed,
+                wanted,
+            }))
         }
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
@@ -131,14 +147,52 @@ fn typed_settings(matches: &ArgMatches) -> TypedSettings {
                 found.insert(setting.key, value.to_string_lossy().into_owned());
             }
         }
+        if let Some(how) = as_s3cmd_says(matches) {
+            found.insert(SSE.key, how);
+        }
         level = matches.subcommand().map(|(_, matches)| matches);
     }
     found
 }
 
+/// What `--sse` is called by `s3cmd`.
+const S3CMD_SSE: &str = "server-side-encryption";
+const S3CMD_KMS: &str = "server-side-encryption-kms-id";
+
+fn as_s3cmd_says(matches: &ArgMatches) -> Option<String> {
+    let key = matches.try_get_one::<String>(S3CMD_KMS).ok().flatten();
+    let flag = matches.try_get_one::<bool>(S3CMD_SSE).ok().flatten();
+    key.map(|key| format!("kms:{key}")).or_else(|| flag.filter(|set| **set).map(|_| "s3".to_owned()))
+}
+
+/// The options of `s3cmd`, for scripts that know them.
+fn s3cmd_options() -> [clap::Arg; 2] {
+    let option =
+        |name: &'static str| clap::Arg::new(name).long(name).help_heading("Stores").conflicts_with(SSE.key);
+    [
+        option(S3CMD_SSE).action(ArgAction::SetTrue).help("the same as --sse s3, as s3cmd calls it"),
+        option(S3CMD_KMS).value_name("ID").help("the same as --sse kms:ID, as s3cmd calls it"),
+    ]
+}
+
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 11] =
-    ["put", "get", "cat", "ls", "rm", "verify", "audit", "clean", "bucket", "rewrap", "recipients"];
+const ON_LOCATIONS: [&str; 15] = [
+    "put",
+    "get",
+    "cat",
+    "ls",
+    "rm",
+    "verify",
+    "audit",
+    "clean",
+    "doctor",
+    "bucket",
+    "rewrap",
+    "recipients",
+    "reencrypt",
+    "incident",
+    "report",
+];
 
 /// The whole command line as clap knows it, for completions and manual pages too. What is said of stores is read through
 /// the configuration, not by the commands.
@@ -146,7 +200,8 @@ pub(super) fn command() -> clap::Command {
     ON_LOCATIONS.into_iter().fold(Typed::command(), |all, name| {
         all.mut_subcommand(name, |command| {
             let options = SETTINGS.into_iter().filter(|setting| has_use_for(name, setting));
-            command.args(options.filter_map(Setting::option))
+            let s3cmd = s3cmd_options().into_iter().filter(|_| name == "put");
+            command.args(options.filter_map(Setting::option)).args(s3cmd)
         })
     })
 }
@@ -154,8 +209,8 @@ pub(super) fn command() -> clap::Command {
 /// Only what writes containers has something to ask the service for, and only what reads or writes them needs keys.
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
-        key if key == SSE.key => command == "put",
-        key if key == SSE_C_KEY_FILE.key => command != "bucket",
+        key if key == SSE.key => matches!(command, "put" | "reencrypt"),
+        key if key == SSE_C_KEY_FILE.key => !matches!(command, "bucket" | "doctor" | "report"),
         _ => true,
     }
 }

@@ -1,6 +1,6 @@
 //! `sidekey audit`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -100,6 +100,30 @@ impl Args {
             report.note("labels can be wrong: only the private key, with --identity, proves what it opens");
         }
         Ok(())
+    }
+}
+
+/// Audits one location, and tells what it came to; whether nothing is left that a key opens.
+pub(super) fn check(
+    place: &Place,
+    typed: &OsStr,
+    subject: &Subject,
+    jobs: Option<usize>,
+    report: &Report,
+) -> bool {
+    match audit(&place.target, subject, place.jobs(jobs), &Watcher { report }) {
+        Ok(summary) => {
+            let remains = summary.opened + summary.unknown > 0;
+            if remains {
+                report.remains();
+            }
+            tell(report, typed.to_string_lossy().into_owned(), subject, &summary);
+            !remains && summary.failed == 0
+        }
+        Err(error) => {
+            report.failure(&error);
+            false
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use sidekey::ops::cat::{ByteRange, CatOptions, Source, cat};
 use super::from::{From, WhichArgs, identities};
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
-use super::work::{self, Watcher};
+use super::work::{self, RecipeArgs, SuffixArgs, Watcher};
 
 /// print what is in files of a location, or a range of it
 ///
@@ -40,6 +40,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
+    #[command(flatten)]
     passphrase: PassphraseArgs,
 }
 
@@ -56,9 +60,11 @@ impl Args {
             which: self.which.which(),
             range: self.range.unwrap_or_default(),
             strict: self.strict,
+            recipe: self.recipe.named(),
             jobs: work::jobs(self.jobs),
         };
-        let sources: Vec<Source> = from.into_iter().map(|from| from.source).collect();
+        let sources: Vec<Source> =
+            from.into_iter().map(|from| from.source.with_recipe_suffix(self.suffix.suffix())).collect();
         let mut out = Output::open(Path::new("-"), Mode::Data)?;
         let watcher = Watcher::new(report, None, "printed");
         let summary = cat(&sources, &options, &mut out, &watcher)?;

@@ -13,7 +13,7 @@ use super::from::{From, WhichArgs, identities};
 use super::guard;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
-use super::work::{self, Watcher};
+use super::work::{self, RecipeArgs, SuffixArgs, Watcher};
 
 /// get files and folders out of a location, decrypted with a private key
 ///
@@ -68,6 +68,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
+    #[command(flatten)]
     passphrase: PassphraseArgs,
 }
 
@@ -111,12 +115,14 @@ impl Args {
             resume: !self.no_resume,
             salvage: self.salvage,
             dry_run: self.dry_run,
+            recipe: self.recipe.named(),
             jobs: self.jobs.or_else(work::jobs_configured),
         };
         guard::say_when_interrupted(report, RESUME);
         let done = if self.dry_run { "would restore" } else { "restored" };
         let watcher = Getting { report, watcher: Watcher::new(report, None, done), dry_run: self.dry_run };
-        let sources: Vec<Source> = from.into_iter().map(|from| from.source).collect();
+        let sources: Vec<Source> =
+            from.into_iter().map(|from| from.source.with_recipe_suffix(self.suffix.suffix())).collect();
         let summary = get(&sources, &destination, &options, &watcher)?;
         watcher.watcher.finish(&summary);
         Ok(())

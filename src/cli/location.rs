@@ -11,6 +11,7 @@ use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, no_remote, split};
 use sidekey::location::customer::PairEncryption;
 use sidekey::store::local::LocalStore;
+use sidekey::store::traced::Traced;
 use sidekey::{Error, ErrorKind, IoContext as _, KeyId, Result};
 
 use super::config::{self, JOBS, Pinned, PinnedVault, Remote, Setting};
@@ -61,7 +62,7 @@ impl Place {
                 if to_write && !root.exists() {
                     std::fs::create_dir_all(root).context("cannot make the folder", root)?;
                 }
-                Location::new(Arc::new(LocalStore::open(root)?), "")?
+                Location::new(Traced::new(Arc::new(LocalStore::open(root)?)), "")?
             }
             Address::Bucket(service, bucket, path) => {
                 Location::new(services::open(*service, bucket, remote)?, utf8(path)?)?
@@ -79,7 +80,9 @@ impl Place {
         if let Some(within) = vaults::find(&address)? {
             return Self::within(within, remote);
         }
-        let at = |root: &Path, path: &[u8]| Target::new(Location::new(Arc::new(open(root)?), "")?, path);
+        let at = |root: &Path, path: &[u8]| {
+            Target::new(Location::new(Traced::new(Arc::new(open(root)?)), "")?, path)
+        };
         let (root, path) = match (Argument::parse(typed)?, remote) {
             (Argument::Local(path), _) => {
                 vaults::refuse_folder(&path)?;
@@ -128,7 +131,9 @@ impl Place {
     fn within(within: Within, remote: Option<&'static Remote>) -> Result<Self> {
         let Within { pinned, vault, root, path } = within;
         let (location, folder) = match root {
-            Address::Local(root) => (Location::new(Arc::new(LocalStore::open(&root)?), "")?, Some(root)),
+            Address::Local(root) => {
+                (Location::new(Traced::new(Arc::new(LocalStore::open(&root)?)), "")?, Some(root))
+            }
             Address::Bucket(service, bucket, prefix) => {
                 (Location::new(services::open(service, &bucket, remote)?, utf8(&prefix)?)?, None)
             }

@@ -11,11 +11,12 @@ use sidekey::{Error, ErrorKind, Result};
 
 use super::location::Place;
 use super::report::{Report, shown};
+use super::work::SuffixArgs;
 
 /// list what stands in locations
 ///
 /// Prints the names of the files and folders, one a line, and opens nothing. With -l also sizes, times and whom the
-/// envelopes are for: that reads 64 bytes of each container, and its envelope. A size with ~ before it is up to 15 bytes
+/// envelopes are for: that reads 128 bytes of each container, and its envelope. A size with ~ before it is up to 15 bytes
 /// less: only the key tells. What is wrong is said, and is for verify to judge.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// list older versions and delete markers too, where the store keeps them
     #[arg(long)]
     versions: bool,
+    #[command(flatten)]
+    suffix: SuffixArgs,
 }
 
 #[derive(Serialize)]
@@ -54,6 +57,7 @@ struct Row<'a> {
     size_max: Option<u64>,
     modified: Option<String>,
     recipients: Vec<String>,
+    recipe: bool,
     problem: Option<String>,
 }
 
@@ -62,7 +66,8 @@ impl Args {
         let options = LsOptions { recursive: self.recursive, versions: self.versions, long: self.long };
         for typed in &self.locations {
             let listed = Place::open(typed).and_then(|place| {
-                ls(&place.target, options, &mut |line| match line {
+                let target = place.target.with_recipe_suffix(self.suffix.suffix());
+                ls(&target, options, &mut |line| match line {
                     Ok(line) => self.show(typed, &line, report),
                     Err(error) => report.failure(&error),
                 })
@@ -106,6 +111,9 @@ impl Args {
         let mut bytes = text.into_bytes();
         bytes.extend(name);
         if self.long {
+            if line.is_recipe {
+                bytes.extend(b"  (OpenSSL recipe)");
+            }
             bytes.extend(line.problem.iter().flat_map(|problem| format!("  ({problem})").into_bytes()));
         } else if object.is_some_and(|object| object.marker) {
             bytes.extend(b"  (deleted)");
@@ -197,6 +205,7 @@ fn row<'a>(line: &'a Line, name: &[u8]) -> Row<'a> {
         size_max: max,
         modified: object.map(time),
         recipients: line.recipients.iter().map(ToString::to_string).collect(),
+        recipe: line.is_recipe,
         problem: line.problem.as_ref().map(ToString::to_string),
     }
 }

@@ -11,6 +11,7 @@ mod from;
 pub(crate) mod guard;
 mod identity;
 mod location;
+mod log;
 mod passphrase;
 mod prompt;
 mod report;
@@ -25,8 +26,10 @@ mod cat;
 mod clean;
 mod completions;
 mod decrypt;
+mod doctor;
 mod encrypt;
 mod get;
+mod incident;
 mod init;
 mod inspect;
 mod keygen;
@@ -36,7 +39,9 @@ mod passwd;
 mod pubkey;
 mod put;
 mod recipients;
+mod reencrypt;
 mod remote;
+mod reports;
 mod restore;
 mod rewrap;
 mod rm;
@@ -80,9 +85,13 @@ commands! {
     Verify => verify,
     Audit => audit,
     Clean => clean,
+    Doctor => doctor,
     Bucket => bucket,
     Rewrap => rewrap,
     Recipients => recipients,
+    Reencrypt => reencrypt,
+    Incident => incident,
+    Report => reports,
     Encrypt => encrypt,
     Decrypt => decrypt,
     Inspect => inspect,
@@ -102,7 +111,7 @@ pub(crate) fn run(typed: impl Iterator<Item = OsString>) -> ExitCode {
             if let Err(error) = obey(line, &report) {
                 report.failure(&error);
             }
-            report.exit_code()
+            report.end()
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
@@ -119,6 +128,7 @@ fn obey(line: Line, report: &Report) -> sidekey::Result<()> {
     // The one command that makes the file.
     let may_be_missing = matches!(&line.wanted, Wanted::Run(command) if matches!(**command, Command::Remote(_) | Command::Init(_) | Command::Vault(_)));
     config::set(Config::load(line.config.as_deref(), may_be_missing, line.typed)?);
+    log::start(&line.command)?;
     services::tell_to(report.details());
     match line.wanted {
         Wanted::Run(command) => command.run(report),

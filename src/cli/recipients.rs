@@ -7,6 +7,7 @@ use serde::Serialize;
 use sidekey::ops::recipients::{Recipients, recipients};
 use sidekey::ops::rewrap::Prove;
 use sidekey::ops::rotate::{Ledger, RotateOptions, RotateSummary, rotate};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{KeyId, Result};
 
@@ -15,7 +16,7 @@ use super::identity::{load_identities, load_recipients};
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
-use super::work::{self, Watcher};
+use super::work::{self, RangeArgs, Watcher};
 
 /// show, add and remove those who can open a location
 ///
@@ -44,6 +45,8 @@ enum Action {
         /// how many threads work; by default one a processor, 16 at most
         #[arg(long, value_name = "N", value_parser = work::parse_jobs)]
         jobs: Option<usize>,
+        #[command(flatten)]
+        range: RangeArgs,
     },
     /// add recipients to every envelope
     Add {
@@ -79,6 +82,8 @@ struct Change {
     /// how many threads work; by default one a processor, 16 at most
     #[arg(long, value_name = "N", value_parser = work::parse_jobs)]
     jobs: Option<usize>,
+    #[command(flatten)]
+    range: RangeArgs,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
@@ -122,9 +127,9 @@ impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
         let place = Place::open(&self.location)?;
         match self.action {
-            Action::List { jobs } => {
+            Action::List { jobs, range } => {
                 let watcher = Watcher::new(report, None, "read");
-                let found = recipients(&place.target, place.jobs(jobs), &watcher)?;
+                let found = recipients(&place.target, &range.range()?, place.jobs(jobs), &watcher)?;
                 drop(watcher);
                 show(report, &found);
                 Ok(())
@@ -150,8 +155,12 @@ impl Change {
         let rotation = rotation(load_identities(&self.identity, &self.passphrase, report)?)?;
         let ledger = self.report.as_deref().map(Ledger::open).transpose()?;
         guard::say_when_interrupted(report, AGAIN);
+        let range = self.range.range()?;
         let options = RotateOptions {
+            adopt: false,
+            recipe: Named::default(),
             rotation: &rotation,
+            range: &range,
             dry_run: self.dry_run,
             purge: true,
             compare: true,

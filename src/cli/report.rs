@@ -14,6 +14,10 @@ use std::thread::JoinHandle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use sidekey::{Error, ErrorKind};
+use tracing::{Level, debug, enabled, error, info, warn};
+
+/// The name of what is logged here.
+const LOG: &str = "sidekey";
 
 /// How to report.
 #[derive(Clone, Copy, Default)]
@@ -73,7 +77,7 @@ struct State {
 }
 
 /// The better the exit code tells what to do next, the higher: the worst one of a batch wins.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     #[default]
     Done,
@@ -118,6 +122,7 @@ impl Report {
     /// Something done that leaves nothing to print on standard output but, when asked, `value` as a JSON line.
     pub(crate) fn done(&self, value: &impl Serialize, text: impl Display) {
         if self.settings.json {
+            info!(target: LOG, "{}", shown(&text.to_string(), true));
             self.json(value);
         } else {
             self.note(text);
@@ -126,10 +131,13 @@ impl Report {
 
     /// One of many things done: a line for people who asked for more, `value` as a JSON line for programs.
     pub(crate) fn each(&self, value: &impl Serialize, text: impl Display) {
+        if enabled!(target: LOG, Level::INFO) {
+            info!(target: LOG, "{}", shown(&text.to_string(), true));
+        }
         if self.settings.json {
             self.json(value);
         } else {
-            self.detail(text);
+            self.details().tell(text);
         }
     }
 
@@ -148,6 +156,9 @@ impl Report {
 
     /// A remark for people.
     pub(crate) fn note(&self, text: impl Display) {
+        if enabled!(target: LOG, Level::INFO) {
+            info!(target: LOG, "{}", shown(&text.to_string(), true));
+        }
         if !self.settings.quiet && !self.settings.json {
             self.stderr(&format!("sidekey: {text}"));
         }
@@ -155,6 +166,9 @@ impl Report {
 
     /// A remark for people who asked for more.
     pub(crate) fn detail(&self, text: impl Display) {
+        if enabled!(target: LOG, Level::DEBUG) {
+            debug!(target: LOG, "{}", shown(&text.to_string(), true));
+        }
         self.details().tell(text);
     }
 
@@ -236,7 +250,23 @@ impl Report {
             expect(&bar, total);
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        Progress { bar, files: AtomicU64::new(0), over: Arc::default(), counter: None }
+        Progress {
+            bar,
+            files: AtomicU64::new(0),
+            spared: AtomicU64::new(0),
+            over: Arc::default(),
+            counter: None,
+        }
+    }
+
+    /// The run is over: the exit code of all that was reported.
+    pub(crate) fn end(&self) -> ExitCode {
+        let (status, failures, warnings) = {
+            let state = self.state();
+            (state.status, state.failures, state.warnings)
+        };
+        info!(target: LOG, failures, warnings, "ends: {status:?}");
+        self.exit_code()
     }
 
     /// The exit code of all that was reported.
@@ -252,6 +282,11 @@ impl Report {
     }
 
     fn problem(&self, kind: &'static str, error: &Error) {
+        let line = error.line();
+        match kind {
+            "warning" => warn!(target: LOG, "{}", shown(&line, true)),
+            _ => error!(target: LOG, kind = kind_name(error.kind()), "{}", shown(&line, true)),
+        }
         if self.settings.json {
             self.stderr(&json_problem(kind, error));
             return;
@@ -298,6 +333,8 @@ fn print_stderr(bar: &ProgressBar, line: &str) {
 pub(crate) struct Progress {
     bar: ProgressBar,
     files: AtomicU64,
+    /// What is to be taken from the total, once that is known.
+    spared: AtomicU64,
     over: Arc<AtomicBool>,
     counter: Option<JoinHandle<()>>,
 }
@@ -334,6 +371,20 @@ impl Progress {
     /// `bytes` more are done.
     pub(crate) fn add(&self, bytes: u64) {
         self.bar.inc(bytes);
+    }
+
+    /// So many bytes there are altogether, those that are spared included.
+    pub(crate) fn expect(&self, bytes: u64) {
+        let spared = self.spared.swap(0, Ordering::Relaxed);
+        expect(&self.bar, Some(bytes.saturating_sub(spared)));
+    }
+
+    /// `bytes` of what there is need not be done.
+    pub(crate) fn spare(&self, bytes: u64) {
+        match self.bar.length() {
+            Some(total) => self.bar.set_length(total.saturating_sub(bytes)),
+            None => drop(self.spared.fetch_add(bytes, Ordering::Relaxed)),
+        }
     }
 
     /// One more file is done.

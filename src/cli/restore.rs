@@ -8,6 +8,7 @@ use sidekey::location::argument::Target;
 use sidekey::ops::filter::Filter;
 use sidekey::ops::get::{GetOptions, Overwrite, Source, get};
 use sidekey::ops::vault;
+use sidekey::recipe::Named;
 use sidekey::{Error, Result};
 
 use super::escrow;
@@ -99,6 +100,7 @@ impl Args {
             resume: true,
             salvage: false,
             dry_run: self.dry_run,
+            recipe: Named::default(),
             jobs: self.jobs.or_else(work::jobs_configured),
         };
         guard::say_when_interrupted(report, RESUME_RESTORE);

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Serialize;
 use sidekey::location::argument::Argument;
+use sidekey::location::range::Range;
+use sidekey::name::RecipeSuffix;
 use sidekey::ops::rewrap::{Prove, RewrapOptions, RewrapSummary, rewrap};
 use sidekey::ops::rotate::{Journal, Ledger, RotateOptions, RotateSummary, rotate};
 use sidekey::random::{OsRandom, Random as _};
+use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
 use sidekey::{Error, KeyId, Result};
 
@@ -16,7 +19,7 @@ use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
 use super::vaults;
-use super::work::{self, RecipeArgs, Watcher};
+use super::work::{self, RangeArgs, RecipeArgs, SuffixArgs, Watcher};
 use super::{config, guard};
 
 /// move envelopes from an old private key to new public keys
@@ -63,11 +66,15 @@ pub(crate) struct Args {
     /// look at everything again, also at what an earlier run did
     #[arg(long, help_heading = "In locations")]
     no_resume: bool,
+    #[command(flatten)]
+    range: RangeArgs,
     /// turn key files of the OpenSSL recipe into envelopes: OAEP instead of PKCS#1 v1.5, and several recipients
     #[arg(long, help_heading = "Files of the OpenSSL recipe")]
     adopt: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
     /// on which envelopes the old key is tried at the end
     #[arg(long, value_enum, default_value = "sample")]
     prove: Proof,
@@ -126,10 +133,6 @@ impl Args {
         if let Some(folder) = folders.first() {
             self.refuse_for_paths(folder)?;
         }
-        if self.adopt && !locations.is_empty() {
-            return Err(Error::usage("key files of a location cannot be adopted there")
-                .hint("sidekey get or any other tool brings the pairs to a folder; adopt them there"));
-        }
         let places: Vec<Place> =
             locations.iter().map(|typed| Place::open(typed.as_os_str())).collect::<Result<_>>()?;
         let new = load_recipients(&self.to)?;
@@ -139,9 +142,23 @@ impl Args {
         guard::say_when_interrupted(report, AGAIN);
         let rotation = Rotation::new(old, new)?.dropping(self.drop.iter().copied())?;
         let ledger = self.report.as_deref().map(Ledger::open).transpose()?;
+        let how = Locations {
+            rotation: &rotation,
+            range: self.range.range()?,
+            dry_run: self.dry_run,
+            purge: !self.no_purge,
+            compare: !self.trust_envelopes,
+            resume: !self.no_resume,
+            jobs: self.jobs,
+            prove: self.prove.prove(),
+            seed,
+            ledger: ledger.as_ref(),
+            adopt: self.adopt,
+            recipe: self.recipe.named(),
+            suffix: self.suffix.suffix(),
+        };
         for (place, typed) in places.iter().zip(&locations) {
-            let typed = typed.to_string_lossy();
-            if let Err(error) = self.location(place, &typed, &rotation, seed, ledger.as_ref(), report) {
+            if let Err(error) = rotate_location(place, &typed.to_string_lossy(), &how, report) {
                 report.failure(&error);
             }
         }
@@ -158,6 +175,9 @@ impl Args {
             (self.trust_envelopes, "--trust-envelopes"),
             (self.no_resume, "--no-resume"),
             (self.report.is_some(), "--report"),
+            (self.suffix.suffix().is_some(), "--recipe-suffix"),
+            (self.range.from.is_some(), "--from"),
+            (self.range.until.is_some(), "--until"),
         ];
         match given.iter().find(|(given, _)| *given) {
             None => Ok(()),
@@ -165,41 +185,6 @@ impl Args {
                 .at(path)
                 .hint("write a folder as file:///FOLDER to treat it as a location")),
         }
-    }
-
-    fn location(
-        &self,
-        place: &Place,
-        typed: &str,
-        rotation: &Rotation,
-        seed: [u8; 16],
-        ledger: Option<&Ledger>,
-        report: &Report,
-    ) -> Result<()> {
-        let journal = match self.no_resume {
-            true => None,
-            false => open_journal(place, rotation, !self.trust_envelopes, report),
-        };
-        let options = RotateOptions {
-            rotation,
-            dry_run: self.dry_run,
-            purge: !self.no_purge,
-            compare: !self.trust_envelopes,
-            jobs: place.jobs(self.jobs),
-            prove: self.prove.prove(),
-            seed,
-            now: work::now(),
-            journal: journal.as_ref(),
-            ledger,
-        };
-        let watcher = Watcher::new(report, None, "rewrapped");
-        let summary = rotate(&place.target, &options, &watcher)?;
-        drop(watcher);
-        tell(report, &Totals::of_location(typed, &options, &summary));
-        if summary.residue + summary.opened > 0 {
-            report.remains();
-        }
-        Ok(())
     }
 
     fn folders(
@@ -230,6 +215,64 @@ impl Args {
     }
 }
 
+/// How locations are rewrapped.
+pub(super) struct Locations<'a> {
+    pub(super) rotation: &'a Rotation,
+    pub(super) range: Range,
+    pub(super) dry_run: bool,
+    pub(super) purge: bool,
+    pub(super) compare: bool,
+    pub(super) resume: bool,
+    pub(super) jobs: Option<usize>,
+    pub(super) prove: Prove,
+    pub(super) seed: [u8; 16],
+    pub(super) ledger: Option<&'a Ledger>,
+    /// What becomes of files of the OpenSSL recipe.
+    pub(super) adopt: bool,
+    pub(super) recipe: Named,
+    pub(super) suffix: Option<RecipeSuffix>,
+}
+
+/// Rewraps one location, and tells what it came to.
+///
+/// # Errors
+/// Those of [`rotate`].
+pub(super) fn rotate_location(
+    place: &Place,
+    typed: &str,
+    how: &Locations<'_>,
+    report: &Report,
+) -> Result<()> {
+    let journal = match how.resume {
+        true => open_journal(place, how.rotation, &how.range, how.compare, report),
+        false => None,
+    };
+    let options = RotateOptions {
+        rotation: how.rotation,
+        range: &how.range,
+        dry_run: how.dry_run,
+        purge: how.purge,
+        compare: how.compare,
+        adopt: how.adopt,
+        recipe: how.recipe,
+        jobs: place.jobs(how.jobs),
+        prove: how.prove,
+        seed: how.seed,
+        now: work::now(),
+        journal: journal.as_ref(),
+        ledger: how.ledger,
+    };
+    let watcher = Watcher::new(report, None, "rewrapped");
+    let target = place.target.clone().with_recipe_suffix(how.suffix.clone());
+    let summary = rotate(&target, &options, &watcher)?;
+    drop(watcher);
+    tell(report, &Totals::of_location(typed, &options, &summary));
+    if summary.residue + summary.opened > 0 {
+        report.remains();
+    }
+    Ok(())
+}
+
 /// Whether it is worked on through a store: a URL, `NAME:PATH`, or a folder in a vault. Another bare path is worked on as
 /// files.
 fn is_location(typed: &Path) -> bool {
@@ -242,9 +285,15 @@ fn is_location(typed: &Path) -> bool {
 }
 
 /// The journal saves work and nothing else: a run without one is as good.
-fn open_journal(place: &Place, rotation: &Rotation, compare: bool, report: &Report) -> Option<Journal> {
+fn open_journal(
+    place: &Place,
+    rotation: &Rotation,
+    range: &Range,
+    compare: bool,
+    report: &Report,
+) -> Option<Journal> {
     let folder = config::state_folder()?;
-    match Journal::open(&folder, place.target.location.store(), rotation, compare) {
+    match Journal::open(&folder, place.target.location.store(), rotation, range, compare) {
         Ok(journal) => Some(journal),
         Err(error) => {
             report.warning(&error.hint("without a journal a second run looks at everything again"));
@@ -349,8 +398,8 @@ fn tell(report: &Report, totals: &Totals) {
     }
     if totals.rewrapped > 0 {
         report.note(
-            "whoever copied an envelope before now can still open that copy with the old key: where that matters, \
-             reencrypt the file, with a new key of its own",
+            "whoever copied an envelope before now still opens its container with that copy and the old private key. Where \
+             that may have happened, run sidekey reencrypt, which gives the files new keys",
         );
         report.note(
             "keep the old private key until a second run, at least 7 days from now, finds nothing to do",

@@ -7,8 +7,10 @@ use sidekey::location::customer::Unlocking;
 use sidekey::random::{OsRandom, Random as _};
 use sidekey::secret::SecretBytes;
 use sidekey::store::retry::{Again, Policy, Retry};
+use sidekey::store::traced::Traced;
 use sidekey::store::{Store, b2, s3};
 use sidekey::{Error, Result};
+use tracing::warn;
 
 use super::config::{
     self, B2_ENDPOINT, CA_FILE, CONNECTIONS, ENDPOINT, PATH_STYLE, PROFILE, REGION, Remote, Setting,
@@ -44,6 +46,7 @@ pub(super) fn open(
         Service::S3 => s3(bucket, remote)?,
     };
     let store = Arc::new(Retry::new(store, policy()?).tell(tell));
+    let store = Traced::new(store);
     Ok(match sse::customer_key(remote)? {
         Some(key) => Arc::new(Unlocking::with_key(store, key)),
         None => store,
@@ -108,9 +111,10 @@ fn policy() -> Result<Policy> {
 
 /// Which call is tried again, why, and when.
 fn tell(again: &Again<'_>) {
-    let Some(details) = DETAILS.get() else { return };
     let Again { what, subject, error, tries, wait } = again;
     let seconds = wait.as_secs_f64();
+    warn!(target: "sidekey::retry", ?subject, what, tries, seconds, error = ?error.line(), "is tried again");
+    let Some(details) = DETAILS.get() else { return };
     if *tries == STALLED {
         let minutes = Policy::default().total.as_secs() / 60;
         details.stalled(format_args!("{}; it is tried again for up to {minutes} minutes", error.line()));

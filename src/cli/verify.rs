@@ -14,7 +14,7 @@ use super::identity::load_identities;
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::{Progress, Report};
-use super::work;
+use super::work::{self, RecipeArgs, SuffixArgs};
 
 /// check that what stands in locations is whole
 ///
@@ -61,6 +61,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = work::parse_jobs)]
     jobs: Option<usize>,
     #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    suffix: SuffixArgs,
+    #[command(flatten)]
     passphrase: PassphraseArgs,
 }
 
@@ -96,6 +100,7 @@ struct Totals {
     no_container: u64,
     foreign: u64,
     unchecked: u64,
+    recipe: u64,
     differs: u64,
     missing: u64,
     extra: u64,
@@ -153,10 +158,12 @@ impl Args {
             identities,
             against: self.against.clone(),
             strict: self.strict,
+            recipe: self.recipe.named(),
             jobs: place.jobs(self.jobs),
         };
         let watcher = Watcher { report, progress: report.progress(None) };
-        verify(&place.target, &options, &watcher)
+        let target = place.target.clone().with_recipe_suffix(self.suffix.suffix());
+        verify(&target, &options, &watcher)
     }
 }
 
@@ -228,6 +235,12 @@ fn tell(report: &Report, location: String, level: Level, sample: Option<Sample>,
             text.push_str(&format!(", {}", counted(count, one, many)));
         }
     }
+    if summary.recipe > 0 {
+        text.push_str(&format!(
+            "; {} of the OpenSSL recipe, which nothing authenticates",
+            counted(summary.recipe, "file is", "files are")
+        ));
+    }
     if let Some(seed) = &seed {
         text.push_str(&format!(" (sample seed {seed})"));
     }
@@ -242,6 +255,7 @@ fn tell(report: &Report, location: String, level: Level, sample: Option<Sample>,
         no_container: summary.no_container,
         foreign: summary.foreign,
         unchecked: summary.unchecked,
+        recipe: summary.recipe,
         differs: summary.differs,
         missing: summary.missing,
         extra: summary.extra,

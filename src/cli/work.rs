@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use sidekey::crypto::recipe::Kdf;
+use sidekey::location::range::Range;
+use sidekey::name::RecipeSuffix;
 use sidekey::ops::events::{Event, Observer, Summary};
 use sidekey::recipe::{Named, PasswordReading};
 use sidekey::{Error, Result};
@@ -94,6 +96,57 @@ pub(crate) struct RecipeArgs {
 impl RecipeArgs {
     pub(crate) fn named(&self) -> Named {
         Named { kdf: self.recipe_kdf, reading: self.recipe_password }
+    }
+}
+
+// Not a doc comment: clap would make it the description of the command that takes these options.
+// What a script called the pairs of the OpenSSL recipe in a location.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct SuffixArgs {
+    /// what a script called containers and key files where it is not .enc,.key.enc: .data.enc,.key.enc or
+    /// .enc,.key-{name}.enc
+    #[arg(long, value_name = "CONTAINER,KEY", value_parser = parse_suffix, help_heading = "Files of the OpenSSL recipe")]
+    recipe_suffix: Option<RecipeSuffix>,
+}
+
+impl SuffixArgs {
+    pub(crate) fn suffix(&self) -> Option<RecipeSuffix> {
+        self.recipe_suffix.clone()
+    }
+}
+
+fn parse_suffix(text: &str) -> Result<RecipeSuffix, String> {
+    text.parse().map_err(|error: Error| match error.remedy() {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    })
+}
+
+// Not a doc comment: clap would make it the description of the command that takes these options.
+// Which stored names of a location, where others do the rest.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct RangeArgs {
+    /// do only the stored names from this one on: as they are in the store below LOCATION, by their bytes
+    #[arg(long, value_name = "NAME", help_heading = "Sharing the work")]
+    pub(crate) from: Option<String>,
+    /// do only the stored names before this one; every name is in exactly one of ranges that adjoin
+    #[arg(long, value_name = "NAME", help_heading = "Sharing the work")]
+    pub(crate) until: Option<String>,
+}
+
+impl RangeArgs {
+    /// The range that was typed; an empty border is none.
+    ///
+    /// # Errors
+    /// `Usage` when nothing can be in it.
+    pub(crate) fn range(&self) -> Result<Range> {
+        let border = |typed: &Option<String>| typed.clone().filter(|name| !name.is_empty());
+        let range = Range { from: border(&self.from), until: border(&self.until) };
+        match range.is_empty() {
+            false => Ok(range),
+            true => Err(Error::usage("no name is at or behind --from and before --until")
+                .hint("names are compared by their bytes; sidekey report plan-shards makes ranges that fit")),
+        }
     }
 }
 
@@ -187,6 +240,8 @@ impl Observer for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Expected(bytes) => self.progress.expect(bytes),
+            Event::Spared(bytes) => self.progress.spare(bytes),
             Event::Done { input, output } => {
                 self.progress.file();
                 let (input, output) = (input.display().to_string(), output.display().to_string());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Location, RESERVED};
 use crate::crypto::rsa::PrivateKey;
-use crate::name::ObjectName;
+use crate::name::{ObjectName, RecipeSuffix};
 use crate::{Error, Result};
 
 /// A kind of service, by the scheme of its URLs.
@@ -112,6 +112,12 @@ impl Target {
     /// What the stored names of everything below it begin with: nothing, or stored segments with a `/` at the end.
     pub fn stored_prefix(&self) -> String {
         self.location.stored_folder(&self.path)
+    }
+
+    /// The same place, where a script gave the pairs of the OpenSSL recipe other names.
+    #[must_use]
+    pub fn with_recipe_suffix(self, suffix: Option<RecipeSuffix>) -> Self {
+        Self { location: self.location.with_recipe_suffix(suffix), ..self }
     }
 
     /// The same place, where private keys open what the service keeps under keys of its own (SSE-C).

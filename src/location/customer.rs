@@ -22,9 +22,10 @@ use crate::crypto::rsa::PrivateKey;
 use crate::format::Envelope;
 use crate::name::{envelope_name, is_envelope_name};
 use crate::secret::FileKey;
+use crate::store::facts::Facts;
 use crate::store::{
-    Bucket, Capabilities, CustomerKey, DATA_ID_INFO, Download, Encryption, GetOptions, ListOptions, Listed,
-    Object, PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Conditions, CustomerKey, DATA_ID_INFO, Download, Encryption, GetOptions,
+    ListOptions, Listed, Object, PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::wrap::open_entry;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -286,6 +287,10 @@ impl Store for Unlocking {
         self.inner.capabilities().await
     }
 
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
+    }
+
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
         self.inner.put(key, body, options).await
     }
@@ -360,6 +365,10 @@ impl Store for Unlocking {
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         self.inner.require(prefix, rights).await
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        self.inner.facts(prefix).await
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

@@ -7,12 +7,18 @@ mod clean;
 mod examine;
 mod fetch;
 mod put;
+mod recipe;
 mod relocate;
 mod remove;
 mod rewrap;
+mod supersede;
 
 pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
-pub use put::{Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put};
+pub use put::{
+    Begun, Content, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put, put_over,
+};
+pub use recipe::Recipes;
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
 pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};
+pub use supersede::{Superseded, stands_over, supersede};

@@ -12,8 +12,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::location::Location;
+use crate::location::range::Range;
 use crate::location::vault::{self, LongNames};
-use crate::name::{ObjectName, containers_of, is_envelope_name};
+use crate::name::{ObjectName, RecipeSuffix, containers_of, envelope_name, is_envelope_name};
 use crate::store::{ListOptions, Listed, Object};
 use crate::{Error, Result};
 
@@ -34,6 +35,8 @@ pub struct Scope {
     pub one_level: bool,
     /// Whether older versions and delete markers are listed too.
     pub versions: bool,
+    /// Only stored names of this range, which are relative to the location. Only what is below a folder has one.
+    range: Range,
 }
 
 impl Scope {
@@ -46,7 +49,13 @@ impl Scope {
     pub fn pair(location: &Location, name: &ObjectName) -> Self {
         let container = location.stored(name);
         let stored = container.strip_suffix("enc").unwrap_or(&container).to_owned();
-        Self { stored, only: Some(name.clone()), one_level: true, versions: false }
+        Self { stored, only: Some(name.clone()), one_level: true, ..Self::default() }
+    }
+
+    /// The part of it whose names, as they are stored below it, are in this range.
+    #[must_use]
+    pub fn within(self, range: &Range) -> Self {
+        Self { range: range.below(&self.stored), ..self }
     }
 
     /// The same with folders as themselves, or with what is in them.
@@ -82,7 +91,8 @@ pub struct PairEntry {
     pub containers: Vec<Object>,
     /// The objects, or versions of them, that are called like its envelopes, in the order of their names.
     pub envelopes: Vec<EnvelopeObject>,
-    /// Whether something could not be listed where one of its objects may stand: what is not here may be there.
+    /// Whether something was not listed where one of its objects may stand, for the store failed or a range ends there:
+    /// what is not here may be there.
     pub incomplete: bool,
 }
 
@@ -114,13 +124,17 @@ pub fn list<'a>(location: &'a Location, scope: &Scope) -> Listing<'a> {
         prefix: location.key(&scope.stored),
         delimiter: scope.one_level,
         versions: scope.versions,
-        after: None,
+        after: scope.range.before().map(|before| location.key(&before)),
     };
     Listing {
         location,
         only: scope.only.clone(),
         listed: Some(location.store().list(options)),
-        groups: Groups::default(),
+        groups: Groups {
+            range: scope.range.clone(),
+            suffix: location.recipe_suffix().cloned(),
+            ..Groups::default()
+        },
         ready: VecDeque::new(),
         learning: None,
         names: LongNames::default(),
@@ -220,6 +234,11 @@ impl Listing<'_> {
                 self.groups.fault_is_next = true;
                 self.ready.push_back(Err(error));
             }
+            (Some(Ok(_)), Some(stored)) if self.groups.range.is_behind(&stored) => {
+                self.listed = None;
+                self.groups.close_before(None, &mut self.ready);
+            }
+            (Some(Ok(_)), Some(stored)) if !self.groups.range.has(&stored) => {}
             (Some(Ok(listed)), Some(stored)) => {
                 if let Err(error) = self.groups.take(self.location, &stored, listed, &mut self.ready) {
                     self.listed = None;
@@ -232,10 +251,14 @@ impl Listing<'_> {
     }
 }
 
-/// The names that are open, each under the last name that an object of its can have.
+/// The names that are open, each under the last name that an object of its can have and that of its container.
 #[derive(Debug, Default)]
 struct Groups {
-    open: BTreeMap<String, Group>,
+    /// What is wanted: of the pairs at its borders some objects are not listed.
+    range: Range,
+    open: BTreeMap<(String, String), Group>,
+    /// How a script called pairs of the OpenSSL recipe.
+    suffix: Option<RecipeSuffix>,
     last: String,
     /// The first name behind the last fault of the store, and whether there was one since the last name.
     fault: Option<String>,
@@ -283,10 +306,13 @@ impl Groups {
         self.close_before(Some(stored), ready);
         match listed {
             Listed::Folder(_) => ready.push_back(Ok(Entry::Folder(stored.to_owned()))),
+            Listed::Object(object) if self.is_key_file(stored) => {
+                self.key_file(location, stored, object, ready);
+            }
             Listed::Object(object) if is_envelope_name(stored) => {
                 self.envelope(location, stored, object, ready);
             }
-            Listed::Object(object) => match location.parse(stored) {
+            Listed::Object(object) => match self.name_of(location, stored) {
                 Some(name) => self.container(stored, name, object, ready),
                 None => ready.push_back(Ok(Entry::Foreign(object))),
             },
@@ -300,6 +326,61 @@ impl Groups {
         self.close_before(Some(stored), ready);
         self.fault_is_next = false;
         self.fault = Some(stored.to_owned());
+    }
+
+    /// Whether it is called like a key file of a script's, and the container is there or nothing else has such a name.
+    fn is_key_file(&self, stored: &str) -> bool {
+        let container = self.suffix.as_ref().and_then(|suffix| suffix.container_of(stored));
+        container.is_some_and(|container| {
+            !is_envelope_name(stored) || self.group(&container).is_some_and(Group::has_container)
+        })
+    }
+
+    /// A key file of a script's. Where the recipe calls one so too, and that container is there, it may be either's.
+    fn key_file(
+        &mut self,
+        location: &Location,
+        stored: &str,
+        object: Object,
+        ready: &mut VecDeque<Result<Entry>>,
+    ) {
+        let Some(container) = self.suffix.as_ref().and_then(|suffix| suffix.container_of(stored)) else {
+            return;
+        };
+        let usual = containers_of(stored).pop().filter(|usual| *usual != container);
+        let contested = usual.is_some_and(|usual| self.group(&usual).is_some_and(Group::has_container));
+        if contested {
+            self.envelope(location, stored, object.clone(), ready);
+        }
+        let Some(name) = self.name_of(location, &container) else {
+            return ready.push_back(Ok(Entry::Foreign(object)));
+        };
+        if let Some(group) = self.room(&container, name, ready) {
+            group.envelopes.push(EnvelopeObject { short: None, contested, object });
+        }
+    }
+
+    /// The plain name of a container.
+    fn name_of(&self, location: &Location, container: &str) -> Option<ObjectName> {
+        let plain = self.suffix.as_ref().and_then(|suffix| suffix.plain(container));
+        match plain {
+            Some(plain) => location.parse(&format!("{plain}{CONTAINER}")),
+            None => location.parse(container),
+        }
+    }
+
+    fn group(&self, container: &str) -> Option<&Group> {
+        self.open.get(&(self.last_of(container), container.to_owned()))
+    }
+
+    /// The last of the names that the objects of a container's name have.
+    fn last_of(&self, container: &str) -> String {
+        let usual = last_of(container);
+        match self.suffix.as_ref().and_then(|suffix| Some((suffix, suffix.key_prefix(container)?))) {
+            Some((suffix, key)) if suffix.has_name() => usual.max(key + LAST).max(container.to_owned()),
+            Some((_, key)) => usual.max(key).max(container.to_owned()),
+            None => usual,
+        }
     }
 
     fn container(
@@ -325,11 +406,11 @@ impl Groups {
     ) {
         let readings: Vec<(String, ObjectName)> = containers_of(stored)
             .into_iter()
-            .filter_map(|container| location.parse(&container).map(|name| (container, name)))
+            .filter_map(|container| self.name_of(location, &container).map(|name| (container, name)))
             .collect();
         let mut contested = false;
         if let [_, (container, name)] = readings.as_slice()
-            && self.open.get(stored).is_some_and(Group::has_container)
+            && self.group(container).is_some_and(Group::has_container)
             && let Some(group) = self.room(container, name.clone(), ready)
         {
             contested = true;
@@ -339,7 +420,8 @@ impl Groups {
             ready.push_back(Ok(Entry::Foreign(object)));
             return;
         };
-        let short = if last_of(&container) == stored { None } else { short_of(stored) };
+        let short =
+            if envelope_name(&container, None).as_deref() == Some(stored) { None } else { short_of(stored) };
         if let Some(group) = self.room(&container, name, ready) {
             group.envelopes.push(EnvelopeObject { short, contested, object });
         }
@@ -353,7 +435,7 @@ impl Groups {
         ready: &mut VecDeque<Result<Entry>>,
     ) -> Option<&mut Group> {
         let new = || Group { name, containers: vec![], envelopes: vec![], cut: false };
-        let group = self.open.entry(last_of(container)).or_insert_with(new);
+        let group = self.open.entry((self.last_of(container), container.to_owned())).or_insert_with(new);
         if group.len() == MOST_OBJECTS && !std::mem::replace(&mut group.cut, true) {
             let error =
                 Error::integrity(format!("more than {MOST_OBJECTS} versions and envelopes of one name"))
@@ -367,26 +449,33 @@ impl Groups {
     /// Gives what the listing has passed, or at its end all.
     fn close_before(&mut self, stored: Option<&str>, ready: &mut VecDeque<Result<Entry>>) {
         while let Some(first) = self.open.first_entry() {
-            if stored.is_some_and(|stored| **first.key() >= *stored) {
+            if stored.is_some_and(|stored| *first.key().0 >= *stored) {
                 break;
             }
-            let (last, mut group) = first.remove_entry();
+            let ((last, container), mut group) = first.remove_entry();
             if !group.has_container() {
                 // The container that is there has them.
                 group.envelopes.retain(|envelope| !envelope.contested);
             }
-            let first = last.strip_suffix("key.enc").unwrap_or(&last);
+            let first = container.strip_suffix("enc").unwrap_or(&container);
+            let first = match self.suffix.as_ref().and_then(|suffix| suffix.plain(&container)) {
+                Some(plain) => plain,
+                None => first,
+            };
             let faulty = self.fault_is_next || self.fault.as_deref().is_some_and(|fault| first <= fault);
             if group.len() > 0 {
                 let Group { name, containers, envelopes, cut } = group;
-                let incomplete = faulty || cut;
+                let incomplete = faulty || cut || self.range.cuts(first, &last);
                 ready.push_back(Ok(Entry::Pair(PairEntry { name, containers, envelopes, incomplete })));
             }
         }
     }
 }
 
-/// The last of the names that the objects of a container's name have.
+/// Comes behind all text.
+const LAST: &str = "\u{10ffff}";
+
+/// The last of the names that the objects of a container's name have where nothing else is said.
 fn last_of(container: &str) -> String {
     container.strip_suffix(CONTAINER).unwrap_or(container).to_owned() + ENVELOPE
 }
@@ -444,6 +533,42 @@ mod tests {
     }
 
     #[test]
+    fn what_a_script_called_otherwise_is_one_pair_too() {
+        let show = |suffix: &str, keys: &[&str]| {
+            let location = Location::new(Arc::new(store(keys)), "").unwrap();
+            let location = location.with_recipe_suffix(Some(suffix.parse().unwrap()));
+            let listed = list(&location, &Scope::default()).collect::<Vec<_>>();
+            let listed = futures_util::FutureExt::now_or_never(listed).unwrap();
+            let envelopes = |pair: &PairEntry| {
+                let keys = pair.envelopes.iter().map(|envelope| envelope.object.key.as_str());
+                keys.collect::<Vec<_>>().join(" ")
+            };
+            let lines = listed.iter().map(|entry| match entry {
+                Ok(Entry::Pair(pair)) => {
+                    let container = pair.containers.first().map_or("-", |object| &object.key);
+                    format!("{}: {container} | {}", pair.name.container(), envelopes(pair))
+                }
+                other => format!("{other:?}"),
+            });
+            lines.collect::<Vec<_>>().join("; ")
+        };
+        let data = ".data.enc,.key.enc";
+        assert_eq!(show(data, &["d/x.data.enc", "d/x.key.enc"]), "d/x.enc: d/x.data.enc | d/x.key.enc");
+        assert_eq!(
+            show(data, &["x.data.enc", "x.f.enc", "x.key.enc"]),
+            "x.f.enc: x.f.enc | ; x.enc: x.data.enc | x.key.enc"
+        );
+        assert_eq!(show(data, &["x.enc", "x.key.enc"]), "x.enc: x.enc | x.key.enc");
+        let both = "x.enc: x.data.enc | x.key.enc; x.enc: x.enc | x.key.enc";
+        assert_eq!(show(data, &["x.data.enc", "x.enc", "x.key.enc"]), both);
+        let adopted = format!("x.data.{SHORT}.key.enc");
+        assert_eq!(show(data, &[&adopted, "x.data.enc"]), format!("x.enc: x.data.enc | {adopted}"));
+        let named = ".enc,.key-{name}.enc";
+        let keys = ["x.enc", "x.key-a.enc", "x.key-b.enc", "x.key.enc"];
+        assert_eq!(show(named, &keys), "x.enc: x.enc | x.key-a.enc x.key-b.enc x.key.enc");
+    }
+
+    #[test]
     fn interleaved_names_come_pair_by_pair() {
         let first = |name: &str| format!("{name}.{SHORT}.key.enc");
         let (x, x_a, late) = (first("x"), first("x.a"), "x.ffffffffffffffff.key.enc");
@@ -478,6 +603,45 @@ mod tests {
             "d/.folder.enc: 1 |",
         ];
         assert_eq!(shown(&entries), expected);
+    }
+
+    #[test]
+    fn every_object_is_in_one_of_adjoining_ranges_and_pairs_at_borders_say_so() {
+        let first = |name: &str| format!("p/{name}.{SHORT}.key.enc");
+        let (x, x_a, x_b) = (first("x"), first("x.a"), first("x-b"));
+        let keys = ["p/a.enc", &x, "p/x.enc", &x_a, "p/x.a.enc", "p/x.key.enc", &x_b, "p/z.txt", "q.enc"];
+        let store = store(&keys);
+        let listed = |from: Option<&str>, until: Option<&str>| {
+            let range = Range { from: from.map(ToOwned::to_owned), until: until.map(ToOwned::to_owned) };
+            entries(&store, "", &Scope::below(&["p"]).within(&range))
+        };
+        let objects = |entries: &[Result<Entry>]| -> Vec<String> {
+            let of = |entry: &Result<Entry>| match entry.as_ref().unwrap() {
+                Entry::Pair(pair) => {
+                    let envelopes = pair.envelopes.iter().map(|envelope| &envelope.object);
+                    pair.containers.iter().chain(envelopes).map(|object| object.key.clone()).collect()
+                }
+                Entry::Foreign(object) => vec![object.key.clone()],
+                Entry::Folder(_) => vec![],
+            };
+            entries.iter().flat_map(of).collect()
+        };
+        let mut whole = objects(&listed(None, None));
+        whole.sort();
+        let borders =
+            ["", "a.enc", "x", "x.", "x.0123", "x.a.", "x.enc", "x.f", "x.key.enc", "x.key.enc0", "y", "zz"];
+        for one in borders {
+            for other in borders.iter().filter(|other| **other >= one) {
+                let shares = [(None, Some(one)), (Some(one), Some(*other)), (Some(*other), None)];
+                let mut all: Vec<String> =
+                    shares.iter().flat_map(|(from, until)| objects(&listed(*from, *until))).collect();
+                all.sort();
+                assert_eq!(all, whole, "{one} {other}");
+            }
+        }
+        let shows = |from, until| shown(&listed(from, until)).join("; ");
+        assert_eq!(shows(Some("x.enc"), Some("x.f")), "p/x.enc: 1 | !");
+        assert_eq!(shows(Some("b"), Some("x.b")), "p/x-b.enc: 0 | 1; p/x.a.enc: 1 | 1; p/x.enc: 0 | 1 !");
     }
 
     #[test]

@@ -6,14 +6,17 @@ pub mod argument;
 pub mod customer;
 pub mod drive;
 pub mod listing;
+pub mod range;
 pub mod read;
+pub mod recipe;
 pub mod vault;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
-use crate::name::{self, ObjectName, containers_of, envelope_name};
+use crate::name::{self, ObjectName, RecipeSuffix, containers_of, envelope_name};
 use crate::store::Store;
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -27,8 +30,12 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// Empty, or with a `/` at its end.
     prefix: String,
+    /// Whether the last name that a container was written under was taken: a guess about the next.
+    taken: Arc<AtomicBool>,
     /// What its names and records are made with, where it is the root of a vault.
     vault: Option<Arc<Vault>>,
+    /// How a script called what it put there, where it is not as the recipe does.
+    recipe_suffix: Option<Arc<RecipeSuffix>>,
 }
 
 impl Location {
@@ -42,7 +49,7 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix, vault: None })
+        Ok(Self { store, prefix, taken: Arc::default(), vault: None, recipe_suffix: None })
     }
 
     /// The same as the root of a vault: `.sidekey/` of the vault lies here.
@@ -65,7 +72,18 @@ impl Location {
             [] => Arc::clone(&self.store),
             _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
         };
-        Ok(Self { store, prefix: self.prefix.clone(), vault: self.vault.clone() })
+        Ok(Self { store, ..self.clone() })
+    }
+
+    /// The same where a script gave the pairs of the OpenSSL recipe other names.
+    #[must_use]
+    pub fn with_recipe_suffix(self, suffix: Option<RecipeSuffix>) -> Self {
+        Self { recipe_suffix: suffix.map(Arc::new), ..self }
+    }
+
+    /// How a script called the pairs of the OpenSSL recipe, where it is not as the recipe does.
+    pub(crate) fn recipe_suffix(&self) -> Option<&RecipeSuffix> {
+        self.recipe_suffix.as_deref()
     }
 
     /// The store that it is in.
@@ -126,6 +144,15 @@ impl Location {
         })
     }
 
+    /// The keys that the container of `name` may have: its own, and that which a script would have given it.
+    pub(crate) fn container_keys(&self, name: &ObjectName) -> impl Iterator<Item = String> {
+        let usual = self.container_key(name);
+        let bare = usual.strip_suffix(".enc").unwrap_or(&usual);
+        let other = self.recipe_suffix().map(|suffix| suffix.container(bare));
+        let other = other.filter(|other| *other != usual);
+        [usual].into_iter().chain(other)
+    }
+
     /// The stored name of a key: the key without the prefix; nothing for a key of somewhere else, and for what is
     /// sidekey's own.
     pub fn relative<'k>(&self, key: &'k str) -> Option<&'k str> {
@@ -133,6 +160,14 @@ impl Location {
         let reserved =
             stored.strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         (!reserved).then_some(stored)
+    }
+
+    fn guesses_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn was_taken(&self, taken: bool) {
+        self.taken.store(taken, Ordering::Relaxed);
     }
 
     /// How people write a stored name of it, for messages: in a vault as it would be called without encryption.

@@ -22,7 +22,7 @@ use crate::pair::Form;
 use crate::secret::FileKey;
 use crate::store::{Body, Download, GetOptions, ListOptions, Listed, Object, Store, VersionId};
 use crate::wrap::unwrap;
-use crate::{DataId, Error, ErrorKind, Result, recipe};
+use crate::{DataId, Error, ErrorKind, Result};
 
 /// How much of an object the first request fetches unless the whole of it is wanted: header and metadata of all but odd
 /// containers.
@@ -147,7 +147,7 @@ fn envelope_keys(container: &str, data_id: &DataId) -> Vec<(Form, String)> {
 }
 
 /// A whole object of the size of an envelope; of a longer one a byte more than that, which its parser refuses.
-pub(super) async fn small(
+pub(crate) async fn small(
     store: &dyn Store,
     key: &str,
     version: Option<VersionId>,
@@ -294,13 +294,8 @@ impl Reader {
     /// The header of the container that it is.
     ///
     /// # Errors
-    /// `Integrity` when it is none; `Input` when it is a file of the OpenSSL recipe.
+    /// `Integrity` when it is none.
     pub fn header(&mut self) -> Result<Header> {
-        if recipe::detect_container(&self.front).is_some() {
-            return Err(Error::input("is a file of the OpenSSL recipe, which is not read from a location")
-                .about(self.store.show(&self.object.key))
-                .hint("fetch it and its .key.enc file into a folder, and run sidekey decrypt there"));
-        }
         self.at = 0;
         let header =
             open::read_header(self).map_err(|error| error.about(self.store.show(&self.object.key)))?;

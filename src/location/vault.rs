@@ -204,7 +204,7 @@ pub async fn keep_names(location: &Location, name: &ObjectName) -> Result<()> {
             continue;
         }
         let (store, key) = (location.store(), location.key(&long_name(&segment)));
-        let is_there = match store.capabilities().await?.create_new {
+        let is_there = match store.conditions().await?.create_new {
             true => false,
             false => match store.stat(&key, None).await {
                 Ok(_) => true,

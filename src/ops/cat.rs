@@ -1,6 +1,6 @@
 //! `cat`: the contents of objects, or a range of them, as a stream. Every byte is authenticated before it is written.
 
-use std::io::{Seek as _, SeekFrom, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
 use tokio::runtime::Handle;
@@ -13,7 +13,9 @@ use crate::name::ObjectName;
 use crate::open::Opener;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::place::{Lookup, Place};
+use crate::ops::recipe_objects::{RecipeObject, Recipes};
 use crate::ops::{restore, rights, runtime};
+use crate::recipe::{Named, QUORUM};
 use crate::store::{Object, Right};
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
@@ -89,6 +91,8 @@ pub struct CatOptions {
     pub range: ByteRange,
     /// Whether a name in the metadata that differs from the object's is an error.
     pub strict: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work.
     pub jobs: usize,
 }
@@ -107,7 +111,12 @@ pub fn cat(
     let runtime = runtime::start()?;
     runtime.block_on(rights::require_all(sources, &[Right::List, Right::Read]))?;
     let counting = Counting::new(observer);
-    let run = Printing { options, observer: &counting, handle: runtime.handle() };
+    let recipes = Recipes::new(runtime.handle(), &options.identities, options.recipe, &counting);
+    let run = Printing { options, observer: &counting, handle: runtime.handle(), recipes };
+    // Enough of them can tell how they were made.
+    if sources.len() as u64 >= QUORUM {
+        sources.iter().for_each(|source| run.count(source));
+    }
     for source in sources {
         let mut written = Written::new(&mut *out, Path::new("-"));
         if let Err(error) = run.one(source, &mut written) {
@@ -124,32 +133,73 @@ struct Printing<'a> {
     options: &'a CatOptions,
     observer: &'a dyn Observer,
     handle: &'a Handle,
+    recipes: Recipes<'a>,
 }
 
 impl Printing<'_> {
-    fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
+    /// Counts how a file of the OpenSSL recipe was made; what fails is told when it is printed.
+    fn count(&self, source: &Source) {
+        let Ok(source) = source.unlocked(&self.options.identities) else { return };
+        if let Ok((location, _, version)) = self.find(&source)
+            && let Ok(reader) = self.reader(location, &version)
+            && RecipeObject::is_one(&reader)
+            && let Ok(object) = RecipeObject::new(location, reader, self.options.which == Which::Current)
+        {
+            self.recipes.count(&object);
+        }
+    }
+
+    fn find<'s>(&self, source: &'s Source) -> Result<(&'s Location, ObjectName, Object)> {
         let lookup = Lookup { which: &self.options.which, handle: self.handle };
-        let source = source.unlocked(&self.options.identities)?;
-        let (location, name, version) = match lookup.find(&source)? {
-            Place::Object { location, name, version } => (location, name, version),
+        match lookup.find(source)? {
+            Place::Object { location, name, version } => Ok((location, name, version)),
             Place::Folder { target, .. } => {
-                return Err(Error::usage("is a folder")
-                    .about(target.show())
-                    .hint("sidekey get takes folders"));
+                Err(Error::usage("is a folder").about(target.show()).hint("sidekey get takes folders"))
             }
-        };
-        let shown = location.show_key(&version.key);
+        }
+    }
+
+    fn reader(&self, location: &Location, version: &Object) -> Result<Reader> {
         let pinned = self.options.which != Which::Current;
-        let reader = Reader::open(
-            self.handle.clone(),
-            location.shared_store(),
-            &version.key,
-            pinned.then(|| version.version.clone()),
-            FRONT,
-        )?;
+        let pinned = pinned.then(|| version.version.clone());
+        Reader::open(self.handle.clone(), location.shared_store(), &version.key, pinned, FRONT)
+    }
+
+    fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
+        let source = source.unlocked(&self.options.identities)?;
+        let (location, name, version) = self.find(&source)?;
+        let shown = location.show_key(&version.key);
+        let reader = self.reader(location, &version)?;
+        if RecipeObject::is_one(&reader) {
+            self.recipe(location, reader, &version, out).map_err(|error| error.about(&*shown))?;
+            self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
+            return Ok(());
+        }
         self.print(location, reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
         self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
         Ok(())
+    }
+
+    /// A file of the OpenSSL recipe. Its sections are one chain: of a range all is read, and once before to know its length.
+    fn recipe(
+        &self,
+        location: &Location,
+        reader: Reader,
+        version: &Object,
+        out: &mut (impl Write + Send),
+    ) -> Result<()> {
+        let is_current = self.options.which == Which::Current;
+        let object = RecipeObject::new(location, reader, is_current)?;
+        let found = self.recipes.find(&object)?;
+        if self.options.range == ByteRange::All {
+            self.recipes.decrypt(object, &found, &mut *out)?;
+        } else {
+            let total = self.recipes.decrypt(object, &found, io::sink())?;
+            let (start, len) = self.options.range.within(total)?;
+            let again = RecipeObject::new(location, self.reader(location, version)?, is_current)?;
+            self.recipes.decrypt_untold(again, &found, Slice { out: &mut *out, before: start, left: len })?;
+        }
+        out.flush().map_err(|source| Error::io("cannot write", source))
     }
 
     fn print(
@@ -188,6 +238,30 @@ impl Printing<'_> {
             opener.copy_range(&mut source, &end, start, len, out)?;
         }
         out.flush().map_err(|source| Error::io("cannot write", source))
+    }
+}
+
+/// Passes on some bytes of all that is written.
+struct Slice<W> {
+    out: W,
+    /// How many come before.
+    before: u64,
+    left: u64,
+}
+
+impl<W: Write> Write for Slice<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped = self.before.min(bytes.len() as u64);
+        self.before -= skipped;
+        let wanted = &bytes[usize::try_from(skipped).unwrap_or(bytes.len())..];
+        let taken = self.left.min(wanted.len() as u64);
+        self.left -= taken;
+        self.out.write_all(&wanted[..usize::try_from(taken).unwrap_or(wanted.len())])?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

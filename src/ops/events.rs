@@ -16,6 +16,10 @@ use crate::{DataId, Error, ErrorKind};
 pub enum Event<'a> {
     /// So many more bytes of input were read.
     Bytes(u64),
+    /// So many bytes of input there are altogether, counted from the begin of the run.
+    Expected(u64),
+    /// So many of the bytes that were expected need not be read.
+    Spared(u64),
     /// `output` was made from `input`.
     Done {
         /// What was read.

@@ -2,11 +2,13 @@
 
 mod existing;
 mod one;
+mod recipe;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -20,8 +22,10 @@ use crate::name::{ObjectName, is_container_name, is_envelope_name};
 use crate::ops::events::{Counting, Event, Observer, Summary};
 use crate::ops::filter::Filter;
 use crate::ops::place::{Lookup, Place};
+use crate::ops::recipe_objects::Recipes;
 use crate::ops::restore::Restoring;
 use crate::ops::{atomic, parallel, rights, runtime};
+use crate::recipe::Named;
 use crate::store::{Object, Right};
 use crate::{Error, Result};
 
@@ -32,6 +36,10 @@ const EXISTS_HINT: &str = "--overwrite always replaces it, --overwrite if-differ
 
 /// The most threads that work unless the user says otherwise: most of the time they wait for a store.
 const MOST_JOBS: usize = 16;
+
+/// How many objects are listed before somebody gets them: so many that the end of most lists is known early, and the time
+/// that is left with it; so few that they fit.
+const AHEAD: usize = 1 << 14;
 
 /// What to do with results that exist already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub struct GetOptions {
     pub salvage: bool,
     /// Whether to say only what would be done.
     pub dry_run: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work; nothing for as many as the store takes requests, within reason.
     pub jobs: Option<usize>,
 }
@@ -106,18 +116,27 @@ pub fn get(
         handle: runtime.handle(),
         large: Mutex::new(()),
         folders: Mutex::default(),
+        recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, &counting),
+        unsettled: Mutex::default(),
     };
     let jobs = options.jobs.map_or_else(|| default_jobs(&places, runtime.handle()), Ok)?;
-    parallel::for_each(jobs, places.iter().flat_map(|place| run.items(place)), |item| {
-        if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
-            counting.event(Event::Failed(&error));
-        }
+    std::thread::scope(|scope| {
+        let (ahead, items) = mpsc::sync_channel(AHEAD);
+        let run = &run;
+        scope.spawn(|| run.list_all(&places, ahead));
+        parallel::for_each(jobs, items.into_iter(), |item| {
+            if let Err(error) = item.and_then(|item| run.one(&item, jobs)) {
+                run.observer.event(Event::Failed(&error));
+            }
+        });
     });
+    run.settled(jobs);
     run.finish();
     Ok(counting.summary())
 }
 
 /// One object to get.
+#[derive(Clone)]
 struct Item<'a> {
     location: &'a Location,
     name: ObjectName,
@@ -206,9 +225,24 @@ struct Getting<'a> {
     large: Mutex<()>,
     /// The folders whose names are not on the disk yet: once for all files is enough.
     folders: Mutex<BTreeSet<PathBuf>>,
+    recipes: Recipes<'a>,
+    /// Files of the OpenSSL recipe of which others have to tell how they were made.
+    unsettled: Mutex<Vec<Item<'a>>>,
 }
 
 impl<'a> Getting<'a> {
+    /// The objects at all places, for those who get them; once all are listed, how much it is altogether is told.
+    fn list_all(&self, places: &'a [Place<'a>], ahead: SyncSender<Result<Item<'a>>>) {
+        let mut bytes = 0;
+        for item in places.iter().flat_map(|place| self.items(place)) {
+            bytes += item.as_ref().map_or(0, |item| item.object.size);
+            if ahead.send(item).is_err() {
+                return;
+            }
+        }
+        self.observer.event(Event::Expected(bytes));
+    }
+
     /// The objects at a place, as they are listed.
     fn items(&self, place: &'a Place<'a>) -> Box<dyn Iterator<Item = Result<Item<'a>>> + Send + '_> {
         match place {
@@ -270,6 +304,12 @@ impl<'a> Getting<'a> {
             return None;
         }
         if is_container_name(last) || is_envelope_name(last) {
+            if is_script_key_file(last) {
+                let why = "is called like the key file of a file NAME.key that a script encrypted, and is not restored";
+                return Some(Err(Error::integrity(why)
+                    .about(shown)
+                    .hint("fetch NAME.key.enc and NAME.key.key.enc with another tool, and run sidekey decrypt there")));
+            }
             return Some(Err(Error::integrity("has a name that no file can have, and is not restored")
                 .about(shown.escape_debug().to_string())
                 .hint("somebody else put it there; sidekey never writes such names")));
@@ -292,6 +332,11 @@ impl<'a> Getting<'a> {
             }
         }
     }
+}
+
+/// Whether a script made it for a file called `NAME.key`; sidekey writes such names with a `~`.
+fn is_script_key_file(last: &str) -> bool {
+    last.strip_suffix(".key.enc").is_some_and(|bare| bare.len() > 4 && bare.ends_with(".key"))
 }
 
 fn object_name(location: &Location, object: &Object) -> String {

@@ -4,13 +4,14 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::format::{Envelope, HEADER_LEN, Header, envelope, header, section};
+use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
+use crate::location::range::Range;
 use crate::location::read;
 use crate::name::{ObjectName, containers_of};
-use crate::recipe::{self, KeyFile};
+use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
@@ -19,8 +20,8 @@ use crate::{DataId, Error, ErrorKind, KeyId, Result};
 pub(crate) enum Front {
     /// One of ours.
     Ours(Header),
-    /// A file of the OpenSSL recipe.
-    Recipe,
+    /// A file of the OpenSSL recipe, written down so.
+    Recipe(ContainerEncoding),
     /// The service keeps it under a key that is not at hand (SSE-C). The data id is what is said beside it.
     Locked(Option<DataId>),
 }
@@ -43,14 +44,14 @@ pub(crate) enum Text {
 /// what reading fails with.
 pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front> {
     let about = |error: Error| error.about(location.show_key(&object.key));
-    let bytes = match start(location, object, HEADER_LEN as u64).await {
+    let bytes = match start(location, object, DETECT_LEN as u64).await {
         Err(error) if error.kind() == ErrorKind::Auth => {
             return Ok(Front::Locked(hint_of(location, object).await));
         }
         read => read?,
     };
-    if recipe::detect_container(&bytes).is_some() {
-        return Ok(Front::Recipe);
+    if let Some(encoding) = recipe::detect_container(&bytes) {
+        return Ok(Front::Recipe(encoding));
     }
     let header = crate::open::read_header(&mut &bytes[..]).map_err(about)?;
     section::plain_len(object.size, &header).map_err(about)?;
@@ -180,6 +181,15 @@ pub(crate) fn everything<'a>(target: &'a Target, versions: bool) -> impl Iterato
     let pairs = names(target).into_iter().map(|name| Scope::pair(&target.location, &name));
     let scopes = pairs.chain([Scope::below(&target.location, &target.path)]);
     scopes.map(move |scope| listing::list(&target.location, &scope.with_versions(versions)))
+}
+
+/// The listing of the part of a target whose stored names are in a range; all of the target where that is everything.
+pub(crate) fn share<'a>(target: &'a Target, versions: bool, range: &Range) -> Vec<Listing<'a>> {
+    if range.is_all() {
+        return everything(target, versions).collect();
+    }
+    let scope = Scope::below(&target.location, &target.path).with_versions(versions).within(range);
+    vec![listing::list(&target.location, &scope)]
 }
 
 /// The error about a target that is not there.

@@ -1,6 +1,6 @@
 //! `ls`: what stands in a location, name by name, as its store lists it.
 //!
-//! A plain listing opens nothing. Details are the first 64 bytes of each container and its envelope; no key is needed.
+//! A plain listing opens nothing. Details are the first 128 bytes of each container and its envelope; no key is needed.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,9 +11,11 @@ use futures_util::stream::{self, Stream};
 use crate::format::{Header, section};
 use crate::location::argument::Target;
 use crate::location::listing::{self, Entry, PairEntry, Scope};
+use crate::location::recipe::{key_files, sample};
 use crate::location::vault;
 use crate::ops::look::{self, Front, Text};
 use crate::ops::{rights, runtime};
+use crate::recipe::plain_len;
 use crate::store::{Object, Right};
 use crate::vault::Info;
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
@@ -86,6 +88,8 @@ pub struct Line {
     pub recipients: Vec<KeyId>,
     /// What the info record of a vault says, where details were read.
     pub info: Option<Info>,
+    /// Whether it is a file of the OpenSSL recipe, where details were read.
+    pub is_recipe: bool,
     /// What is wrong with it.
     pub problem: Option<Problem>,
 }
@@ -294,7 +298,14 @@ impl Lister<'_> {
                 Ok(None) => Line { problem: Some(Problem::NoEnvelope), ..line },
                 Err(error) => Line { problem: Some(Problem::Unreadable(error)), ..line },
             },
-            Ok(Front::Recipe | Front::Locked(None)) => {
+            Ok(Front::Recipe(encoding)) => {
+                let (problem, recipients) = match self.recipe(pair, object).await {
+                    Ok(recipients) => (None, recipients),
+                    Err(problem) => (Some(problem), vec![]),
+                };
+                Line { is_recipe: true, size: plain_len(object.size, encoding), recipients, problem, ..line }
+            }
+            Ok(Front::Locked(None)) => {
                 let problem = pair.envelopes.is_empty().then_some(Problem::NoEnvelope);
                 Line { problem, ..line }
             }
@@ -327,6 +338,30 @@ impl Lister<'_> {
             }
         }
         wrong.map_or(Ok(None), Err)
+    }
+
+    /// Whom the envelope of a file of the OpenSSL recipe is for, if it was adopted: its key file does not say.
+    async fn recipe(&self, pair: &PairEntry, container: &Object) -> Result<Vec<KeyId>, Problem> {
+        let location = &self.target.location;
+        if pair.envelopes.iter().any(|listed| listed.short.is_some() && !listed.object.marker) {
+            let data_id = match sample(location, container).await {
+                Ok(sample) => sample.data_id(),
+                Err(error) => return Err(Problem::Unreadable(error)),
+            };
+            match self.recipients(pair, container, data_id).await {
+                Ok(Some(recipients)) => return Ok(recipients),
+                Ok(None) => {}
+                Err(error) => return Err(Problem::Unreadable(error)),
+            }
+        }
+        let has_key_file =
+            pair.envelopes.iter().any(|listed| listed.short.is_none() && !listed.object.marker);
+        match has_key_file
+            || key_files(location, &container.key, true).await.is_ok_and(|found| !found.is_empty())
+        {
+            true => Ok(vec![]),
+            false => Err(Problem::NoEnvelope),
+        }
     }
 
     /// Whom the envelope is for: those that the listing showed are tried first, and older versions after them.
@@ -368,6 +403,7 @@ fn folder(path: Vec<Vec<u8>>) -> Line {
         size: None,
         recipients: vec![],
         info: None,
+        is_recipe: false,
         problem: None,
     }
 }

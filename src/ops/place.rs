@@ -9,7 +9,7 @@ use crate::crypto::rsa::PrivateKey;
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::listing::{Entry, PairEntry, Scope, list};
-use crate::name::ObjectName;
+use crate::name::{ObjectName, RecipeSuffix};
 use crate::store::{Object, VersionId};
 use crate::{Error, ErrorKind, Result};
 
@@ -34,6 +34,13 @@ impl Source {
 }
 
 impl Source {
+    /// The same, where a script gave the pairs of the OpenSSL recipe other names.
+    #[must_use]
+    pub fn with_recipe_suffix(self, suffix: Option<RecipeSuffix>) -> Self {
+        let object = self.object.map(|object| object.with_recipe_suffix(suffix.clone()));
+        Self { object, folder: self.folder.with_recipe_suffix(suffix), name: self.name }
+    }
+
     /// The same, where private keys open what the service keeps under keys of its own.
     pub(crate) fn unlocked(&self, identities: &[PrivateKey]) -> Result<Self> {
         let object = self.object.as_ref().map(|object| object.unlocked(identities)).transpose()?;
@@ -133,17 +140,20 @@ impl Lookup<'_> {
     }
 
     fn version(&self, location: &Location, name: &ObjectName) -> Result<Option<Object>> {
-        let (key, store) = (location.container_key(name), location.store());
+        let store = location.store();
         let version = match self.which {
             Which::Current => None,
             Which::Version(version) => Some(version),
             Which::At(_) => return self.listed(location, name),
         };
-        match self.handle.block_on(store.stat(&key, version)) {
-            Ok(object) => Ok(Some(object)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.about(store.show(&key))),
+        for key in location.container_keys(name) {
+            match self.handle.block_on(store.stat(&key, version)) {
+                Ok(object) => return Ok(Some(object)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.about(store.show(&key))),
+            }
         }
+        Ok(None)
     }
 
     /// The version of one name out of a listing.

@@ -8,7 +8,7 @@ mod choose;
 mod journal;
 mod options;
 mod pair;
-mod parts;
+pub(super) mod parts;
 
 use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};

@@ -8,12 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::crypto::recipe::RecipeKey;
 use crate::crypto::rsa::PrivateKey;
-use crate::format::{Entry, Envelope, Wrap};
+use crate::format::Entry;
 use crate::recipe::{
     Decision, KEY_FILE_LIMIT, KeyFile, Named, PasswordBlock, Sample, Settler, detect_container,
     detect_key_file,
 };
 use crate::{Error, IoContext as _, Result, name};
+
+pub(crate) use crate::location::recipe::adopted_key;
 
 /// Said once a run that reads such files.
 pub(crate) const NOT_AUTHENTICATED: &str = "is a file of the OpenSSL recipe, which is not authenticated: only its \
@@ -56,20 +58,6 @@ pub(crate) fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>> {
 pub(crate) fn sample_of(container: &Path) -> Result<Sample> {
     let mut file = File::open(container).context("cannot read", container)?;
     Sample::read(&mut file).map_err(|error| error.at(container))
-}
-
-/// The key of an adopted container, when one of these private keys opens one of these envelopes for it.
-pub(crate) fn adopted_key(
-    sample: &Sample,
-    envelopes: &[Envelope],
-    identities: &[PrivateKey],
-) -> Option<RecipeKey> {
-    let entries = envelopes.iter().flat_map(Envelope::entries);
-    let ours = entries.filter(|entry| entry.wrap == Wrap::RecipeKey && entry.data_id == sample.data_id());
-    ours.flat_map(|entry| identities.iter().map(move |identity| (entry, identity)))
-        .filter_map(|(entry, identity)| identity.unwrap(&entry.body, &entry.data_id))
-        .filter_map(|payload| RecipeKey::from_payload(payload.expose()).ok())
-        .find(|key| sample.padding(key).is_some())
 }
 
 /// Whether a private key makes text of a key file. Random bytes, which a wrong key gives now and then, are not.

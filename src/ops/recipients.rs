@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::location::argument::Target;
 use crate::location::listing::{Entry, PairEntry};
+use crate::location::range::Range;
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, runtime};
@@ -37,21 +38,26 @@ pub struct Recipients {
     pub failed: u64,
 }
 
-/// Counts the recipients of the envelopes at and below a target. The observer is told of what cannot be read.
+/// Counts the recipients of the envelopes at and below a target, of those in a range of stored names. The observer is told of what cannot be read.
 ///
 /// # Errors
 /// `NotFound` when nothing is there; what starting threads and the store's capabilities fail with.
-pub fn recipients(target: &Target, jobs: usize, observer: &dyn Observer) -> Result<Recipients> {
+pub fn recipients(
+    target: &Target,
+    range: &Range,
+    jobs: usize,
+    observer: &dyn Observer,
+) -> Result<Recipients> {
     let runtime = runtime::start()?;
     let at_once = runtime.block_on(target.location.store().capabilities())?.concurrency.max(1);
     let run = Counting { target, observer, found: Mutex::default() };
     let jobs = jobs.max(1);
-    let entries = stream::iter(look::everything(target, true)).flatten();
+    let entries = stream::iter(look::share(target, true, range)).flatten();
     parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
         run.entry(entry)
     });
     let found = run.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match found == Recipients::default() && !target.path.is_empty() {
+    match found == Recipients::default() && !target.path.is_empty() && range.is_all() {
         true => Err(look::nothing_at(target)),
         false => Ok(found),
     }

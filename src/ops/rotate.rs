@@ -12,31 +12,35 @@ mod tally;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use self::known::{Known, State};
+use self::known::Known;
 use self::ledger::Line;
 use self::proof::Sample;
 use self::tally::Tally;
 use crate::format::envelope::MAX_BYTES;
 use crate::location::Location;
 use crate::location::argument::Target;
-use crate::location::drive::{self, Headers, Listed, Rewrapped};
+use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
+use crate::location::range::Range;
 use crate::location::vault::MASTERS;
 use crate::name::is_envelope_name;
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, recipe_files, runtime, vault};
 use crate::pair::RewrapOutcome;
+use crate::recipe::{Named, Settler};
 use crate::rewrap::Rotation;
 use crate::store::{ListOptions, Listed as StoreListed, Object, Right, VersionId};
 use crate::{Error, ErrorKind, Result};
 
 pub use self::journal::Journal;
+pub(super) use self::known::State;
 pub use self::ledger::Ledger;
 pub use self::tally::RotateSummary;
 pub use crate::ops::rewrap::{Prove, SAMPLE};
@@ -46,12 +50,18 @@ pub use crate::ops::rewrap::{Prove, SAMPLE};
 pub struct RotateOptions<'a> {
     /// From whom to whom.
     pub rotation: &'a Rotation,
+    /// Which stored names below the target, where others do the rest.
+    pub range: &'a Range,
     /// Whether only to say what would be done.
     pub dry_run: bool,
     /// Whether older versions are deleted.
     pub purge: bool,
     /// Whether keys are compared with their containers' commitments.
     pub compare: bool,
+    /// Whether key files of the OpenSSL recipe become envelopes, instead of staying what they are.
+    pub adopt: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work.
     pub jobs: usize,
     /// On how much the old keys are tried at the end.
@@ -90,6 +100,7 @@ pub fn rotate(
         tally: Tally::default(),
         known: Known::new(options.journal),
         sample: Sample::new(options.seed),
+        recipes: Counted::new(options.recipe),
         found: AtomicBool::new(false),
         refused: AtomicBool::new(false),
     };
@@ -98,10 +109,17 @@ pub fn rotate(
         ledger.begin(&target.show(), options)?;
     }
     run.pass(Pass::First)?;
-    if !run.found.load(Ordering::Relaxed) && !target.path.is_empty() {
+    let may_be_empty = target.path.is_empty() || !options.range.is_all();
+    if run.recipes.seen.load(Ordering::Relaxed) && !run.is_refused() {
+        run.recipes.settle();
+        run.known.sort();
+        run.pass(Pass::Recipes)?;
+    }
+    if !run.found.load(Ordering::Relaxed) && !may_be_empty {
         return Err(look::nothing_at(target));
     }
     if !options.dry_run && !run.is_refused() {
+        run.recipes.settle();
         run.known.sort();
         run.sample.draw();
         run.pass(Pass::Second)?;
@@ -113,7 +131,33 @@ pub fn rotate(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     First,
+    /// Key files of the OpenSSL recipe, once all have been counted: how they were made shows then.
+    Recipes,
     Second,
+}
+
+/// Key files of the OpenSSL recipe.
+struct Counted {
+    counted: Mutex<Settler>,
+    settled: OnceLock<Settler>,
+    /// Whether there are any.
+    seen: AtomicBool,
+}
+
+impl Counted {
+    fn new(named: Named) -> Self {
+        Self {
+            counted: Mutex::new(Settler::new(named)),
+            settled: OnceLock::new(),
+            seen: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the counting.
+    fn settle(&self) -> &Settler {
+        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.settled.get_or_init(counted)
+    }
 }
 
 struct Rotating<'a> {
@@ -124,6 +168,7 @@ struct Rotating<'a> {
     tally: Tally,
     known: Known<'a>,
     sample: Sample,
+    recipes: Counted,
     /// Whether anything at all is there.
     found: AtomicBool,
     /// Whether the store will do no more: a cap is reached, or nobody paid.
@@ -135,6 +180,8 @@ struct Envelope<'p> {
     stored: &'p str,
     versions: Vec<Object>,
     headers: Option<&'p Headers>,
+    /// Whether key files of the OpenSSL recipe are called so.
+    may_be_recipe: bool,
 }
 
 impl Rotating<'_> {
@@ -152,12 +199,12 @@ impl Rotating<'_> {
         let runtime = runtime::start()?;
         let at_once = runtime.block_on(self.location.store().capabilities())?.concurrency.max(1);
         let jobs = self.options.jobs.max(1);
-        let entries = stream::iter(look::everything(self.target, true)).flatten();
+        let entries = stream::iter(look::share(self.target, true, self.options.range)).flatten();
         let entries = entries.take_while(|_| std::future::ready(!self.is_refused())).boxed();
         parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
             self.entry(entry, pass)
         });
-        if self.target.path.is_empty() && !self.is_refused() {
+        if self.target.path.is_empty() && pass != Pass::Recipes && !self.is_refused() {
             runtime.block_on(self.masters(pass));
         }
         Ok(())
@@ -186,7 +233,8 @@ impl Rotating<'_> {
             match self.check_master(stored, versions).await {
                 Ok(()) => {
                     let versions = versions.to_vec();
-                    self.envelope(Envelope { stored, versions, headers: None }, pass).await;
+                    let may_be_recipe = false;
+                    self.envelope(Envelope { stored, versions, headers: None, may_be_recipe }, pass).await;
                 }
                 Err(_) if pass == Pass::Second && self.tally.has_failures() => {}
                 Err(error) => self.failed(&error),
@@ -215,6 +263,7 @@ impl Rotating<'_> {
         self.found.store(true, Ordering::Relaxed);
         match entry {
             Ok(Entry::Pair(pair)) => self.pair(pair, pass).await,
+            _ if pass == Pass::Recipes => {}
             Ok(Entry::Foreign(object)) if !object.marker => self.foreign(&object, pass).await,
             Ok(_) => {}
             // What is no file of the store, such as a symlink, matters where it is called like an envelope.
@@ -227,7 +276,7 @@ impl Rotating<'_> {
 
     /// All envelopes of one name, one after the other: two of them may hold the same key.
     async fn pair(&self, pair: PairEntry, pass: Pass) {
-        let PairEntry { containers, envelopes, .. } = pair;
+        let PairEntry { containers, envelopes, incomplete, .. } = pair;
         let headers = Headers::of(containers);
         for versions in envelopes.chunk_by(|one, other| one.object.key == other.object.key) {
             let Some(EnvelopeObject { contested, short, object }) = versions.first() else { continue };
@@ -241,12 +290,17 @@ impl Rotating<'_> {
             if versions.is_empty() {
                 continue;
             }
-            let headers = Some(&headers).filter(|_| !contested);
-            self.envelope(Envelope { stored, versions, headers }, pass).await;
+            // What was not listed with it is looked up.
+            let headers = Some(&headers).filter(|_| !contested && !incomplete);
+            let may_be_recipe = short.is_none() || *contested;
+            self.envelope(Envelope { stored, versions, headers, may_be_recipe }, pass).await;
         }
     }
 
     async fn envelope(&self, envelope: Envelope<'_>, pass: Pass) {
+        if pass == Pass::Recipes && !envelope.may_be_recipe {
+            return;
+        }
         let state = State::of(envelope.stored, envelope.versions.iter().map(|version| &version.version));
         if pass == Pass::First && self.known.is_done(&state) {
             self.tally.add(|tally| tally.resumed += 1);
@@ -255,7 +309,10 @@ impl Rotating<'_> {
             }
             return;
         }
-        if pass == Pass::Second && self.known.is_settled(&state) {
+        if pass != Pass::First && self.known.is_settled(&state) {
+            return;
+        }
+        if pass == Pass::Recipes && self.known.is_done(&state) {
             return;
         }
         if pass == Pass::Second && self.known.is_done(&state) {
@@ -271,7 +328,7 @@ impl Rotating<'_> {
     }
 
     async fn rewrap(&self, envelope: Envelope<'_>, state: State, pass: Pass) {
-        let Envelope { stored, versions, headers } = envelope;
+        let Envelope { stored, versions, headers, .. } = envelope;
         let Some(newest) = versions.first().cloned() else { return };
         let ids: Vec<VersionId> = versions.iter().map(|version| version.version.clone()).collect();
         let listed = headers.map(|headers| Listed { versions, headers });
@@ -291,6 +348,11 @@ impl Rotating<'_> {
                 });
             }
         };
+        if done.is_empty() {
+            // A key file of the OpenSSL recipe that was counted.
+            self.recipes.seen.store(true, Ordering::Relaxed);
+            return;
+        }
         let (good, states) = (done.iter().all(is_good), states_of(stored, &done));
         for (name, left) in &states {
             let state = State::of(name, left);
@@ -306,7 +368,7 @@ impl Rotating<'_> {
                 continue;
             }
             match (pass, done.facts.left.first()) {
-                (Pass::First, _) => self.sample.offer(&done.stored),
+                (Pass::First | Pass::Recipes, _) => self.sample.offer(&done.stored),
                 (Pass::Second, Some(version)) => {
                     let key = self.location.key(&done.stored);
                     let object = Object { key, version: version.clone(), ..newest.clone() };
@@ -327,6 +389,11 @@ impl Rotating<'_> {
             compare: self.options.compare,
             // The first pass is followed by a listing of everything.
             list_again: pass == Pass::Second,
+            recipes: Some(match pass {
+                Pass::First => Recipes::Count(&self.recipes.counted),
+                _ if self.options.adopt => Recipes::Adopt(self.recipes.settle()),
+                _ => Recipes::Keep(self.recipes.settle()),
+            }),
             ..drive::RewrapOptions::new(self.options.rotation, self.options.now)
         }
     }
@@ -432,7 +499,7 @@ impl Rotating<'_> {
     fn tell(&self, done: &Rewrapped, newest: &Object, pass: Pass) {
         self.count(done);
         self.show(done);
-        if pass == Pass::First || done.outcome != RewrapOutcome::Rewrapped {
+        if pass != Pass::Second || done.outcome != RewrapOutcome::Rewrapped {
             return;
         }
         self.tally.add(|tally| tally.late += 1);
@@ -456,7 +523,7 @@ impl Rotating<'_> {
     fn show(&self, done: &Rewrapped) {
         let shown = self.location.show(&done.stored);
         let path = Path::new(&shown);
-        for message in &done.residue {
+        for message in done.notes.iter().chain(&done.residue) {
             self.observer.event(Event::Warning { path, message });
         }
         self.observer.event(match done.outcome {

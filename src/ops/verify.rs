@@ -22,7 +22,9 @@ use crate::location::argument::Target;
 use crate::location::listing::Entry;
 use crate::name::ObjectName;
 use crate::ops::events::{Event, Observer};
+use crate::ops::recipe_objects::Recipes;
 use crate::ops::{look, parallel, rights, runtime};
+use crate::recipe::Named;
 use crate::store::Right;
 use crate::{Error, ErrorKind, Result};
 
@@ -128,6 +130,8 @@ pub struct VerifyOptions {
     pub against: Option<PathBuf>,
     /// Whether a name in the metadata that differs from the object's is an error.
     pub strict: bool,
+    /// How files of the OpenSSL recipe were made, where the user says so.
+    pub recipe: Named,
     /// How many threads work.
     pub jobs: usize,
 }
@@ -150,6 +154,8 @@ pub struct VerifySummary {
     pub foreign: u64,
     /// [`Outcome::Unchecked`].
     pub unchecked: u64,
+    /// Of those, files of the OpenSSL recipe, which nothing authenticates.
+    pub recipe: u64,
     /// [`Outcome::Differs`].
     pub differs: u64,
     /// [`Outcome::Missing`].
@@ -193,6 +199,8 @@ pub fn verify(target: &Target, options: &VerifyOptions, observer: &dyn Observer)
         local: options.against.as_deref().map(|root| Local::new(root, target)).transpose()?,
         large: Mutex::new(()),
         smallest: Mutex::default(),
+        recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, observer),
+        unsettled: Mutex::default(),
         summary: Mutex::default(),
     };
     match options.level {
@@ -218,8 +226,15 @@ struct Verifying<'a> {
     large: Mutex<()>,
     /// The sound container with the smallest hash that the sample left out, until it has one.
     smallest: Mutex<Smallest>,
+    recipes: Recipes<'a>,
+    /// Containers of the OpenSSL recipe of which others have to tell how they were made.
+    unsettled: Mutex<Vec<Found>>,
     summary: Mutex<VerifySummary>,
 }
+
+/// What is said of a pair of the OpenSSL recipe that is not read.
+const RECIPE_PAIR: &str =
+    "is a file of the OpenSSL recipe, which nothing authenticates; its key file is there";
 
 /// So that a sample of a small location is not empty.
 #[derive(Default)]
@@ -237,7 +252,7 @@ impl Verifying<'_> {
         let entries = stream::iter(listings).flatten();
         parallel::for_each_future(self.handle, jobs, each, entries, |entry| async {
             if let Some((_, found)) = self.first_look(entry).await {
-                found.into_iter().for_each(|found| self.tell(found, Level::Pairs, None));
+                found.into_iter().for_each(|found| self.tell_pair(found));
             }
         });
     }
@@ -250,16 +265,30 @@ impl Verifying<'_> {
                 for found in found {
                     match found.header {
                         Some(_) if self.draws(&name, &found) => self.content(&name, found),
-                        _ => self.tell(found, Level::Pairs, None),
+                        None if found.is_recipe && self.draws(&name, &found) => self.recipe(found, false),
+                        _ => self.tell_pair(found),
                     }
                 }
             });
         }
+        let unsettled = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
+        parallel::for_each(self.options.jobs, unsettled.into_iter(), |found| self.recipe(found, true));
         let smallest = std::mem::take(&mut *self.smallest.lock().unwrap_or_else(PoisonError::into_inner));
         if let (false, Some((_, name, found))) = (smallest.drawn_any, smallest.left_out) {
             // It was counted as a pair when it was left out.
-            self.count(|summary| summary.ok -= 1);
-            self.content(&name, found);
+            match found.is_recipe {
+                true => {
+                    self.count(|summary| {
+                        summary.unchecked -= 1;
+                        summary.recipe -= 1;
+                    });
+                    self.recipe(found, true);
+                }
+                false => {
+                    self.count(|summary| summary.ok -= 1);
+                    self.content(&name, found);
+                }
+            }
         }
     }
 
@@ -296,8 +325,11 @@ impl Verifying<'_> {
         if smallest.drawn_any {
             smallest.left_out = None;
         } else if smallest.left_out.as_ref().is_none_or(|(least, ..)| hash < *least) {
-            let copy =
-                Found { header: found.header.clone(), ..Found::new(&found.object, found.outcome, None) };
+            let copy = Found {
+                header: found.header.clone(),
+                is_recipe: found.is_recipe,
+                ..Found::new(&found.object, found.outcome, None)
+            };
             smallest.left_out = Some((hash, name.clone(), copy));
         }
         drawn
@@ -320,6 +352,34 @@ impl Verifying<'_> {
         };
         self.count(|summary| summary.deep += u64::from(found.outcome == Outcome::Ok));
         self.tell(found, level, note);
+    }
+
+    /// Reads one container of the OpenSSL recipe, unless that has to wait until all others have been seen. It is never
+    /// more than unchecked: nothing authenticates it.
+    fn recipe(&self, found: Found, last: bool) {
+        let level = self.options.level;
+        let checked = match level {
+            Level::Full => self.decrypt_recipe(&found.object, last),
+            _ => self.read(&found.object).map(Some),
+        };
+        match checked {
+            Ok(None) => self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push(found),
+            Ok(Some((outcome, note))) => {
+                self.count(|summary| summary.recipe += 1);
+                self.tell(Found { outcome, ..found }, level, note);
+            }
+            Err(error) => {
+                let error = error.about(self.target.location.show_key(&found.object.key));
+                self.tell(Found::fault(&found.object, error), level, None);
+            }
+        }
+    }
+
+    /// A pair that was looked at no deeper.
+    fn tell_pair(&self, found: Found) {
+        let note = found.is_recipe.then(|| RECIPE_PAIR.to_owned());
+        self.count(|summary| summary.recipe += u64::from(found.is_recipe));
+        self.tell(found, Level::Pairs, note);
     }
 
     /// Files of this machine that the location does not have.

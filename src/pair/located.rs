@@ -68,10 +68,22 @@ pub enum LocatedPutOutcome {
     Unknown,
 }
 
+/// When it is seen what has the container's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Looks {
+    /// Before anything is written.
+    First,
+    /// When the name turns out to be taken.
+    IfTaken,
+    /// It is taken, and the envelope is there.
+    Taken,
+}
+
 /// Stores a new pair in a location, or a new container over an old one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LocatedPut {
     replace: bool,
+    looks: Looks,
     in_parts: bool,
     /// Whether the envelope was confirmed by an earlier run.
     resumed: bool,
@@ -82,7 +94,14 @@ impl LocatedPut {
     /// A pair whose container is sent at once, or `in_parts`.
     pub fn new(if_exists: IfExists, in_parts: bool) -> Self {
         let replace = if_exists == IfExists::Replace;
-        Self { replace, in_parts, resumed: false, step: LocatedPutStep::Look }
+        Self { replace, looks: Looks::First, in_parts, resumed: false, step: LocatedPutStep::Look }
+    }
+
+    /// A pair that is sent at once and most likely replaces nothing, to a store that writes only what is absent when it is
+    /// asked to: what has the name is looked at only if that refuses, and is then replaced.
+    pub fn most_likely_new() -> Self {
+        let put = Self::new(IfExists::Replace, false);
+        Self { looks: Looks::IfTaken, step: LocatedPutStep::CreateEnvelope, ..put }
     }
 
     /// A pair whose envelope an earlier run wrote, before it died while it sent parts: no envelope is written twice.
@@ -111,20 +130,30 @@ impl LocatedPut {
             (Step::WriteContainer { .. } | Step::FindContainer, Reply::Done) => {
                 Step::Finished(Outcome::Stored)
             }
+            (Step::WriteContainer { .. }, Reply::Exists) if self.looks == Looks::IfTaken => {
+                self.looks = Looks::Taken;
+                Step::Look
+            }
             (Step::WriteContainer { .. }, Reply::Exists) => Step::Finished(Outcome::Exists),
             (Step::WriteContainer { .. }, Reply::Unknown) => Step::FindContainer,
             // Not there yet is not never.
             (Step::FindContainer, _) => Step::Finished(Outcome::Unknown),
             (Step::Finished(outcome), _) => Step::Finished(outcome),
+            // What was refused because of another container may be delivered once more when that is gone.
+            _ if self.looks == Looks::Taken => Step::Finished(Outcome::Unknown),
             _ => Step::Finished(Outcome::Failed),
         };
     }
 
     fn begin(&self) -> LocatedPutStep {
-        if self.resumed { LocatedPutStep::SendParts } else { LocatedPutStep::CreateEnvelope }
+        match self.looks {
+            Looks::Taken => self.write_container(),
+            _ if self.resumed => LocatedPutStep::SendParts,
+            _ => LocatedPutStep::CreateEnvelope,
+        }
     }
 
     fn write_container(&self) -> LocatedPutStep {
-        LocatedPutStep::WriteContainer { replace: self.replace }
+        LocatedPutStep::WriteContainer { replace: self.replace && self.looks != Looks::IfTaken }
     }
 }

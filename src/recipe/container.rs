@@ -47,6 +47,25 @@ pub fn detect_container(first_bytes: &[u8]) -> Option<ContainerEncoding> {
     }
 }
 
+/// The shortest and the longest plaintext that a container of `len` bytes may hold, as far as its length tells; nothing
+/// when no container is so short.
+///
+/// ```
+/// use sidekey::recipe::{ContainerEncoding, plain_len};
+/// assert_eq!(plain_len(32, ContainerEncoding::Raw), Some((0, 15)));
+/// assert_eq!(plain_len(45, ContainerEncoding::Base64Wrapped), Some((0, 15)));
+/// ```
+pub fn plain_len(len: u64, encoding: ContainerEncoding) -> Option<(u64, u64)> {
+    let characters = match encoding {
+        ContainerEncoding::Raw => None,
+        ContainerEncoding::Base64Wrapped => Some(len - len.div_ceil(65)),
+        ContainerEncoding::Base64OneLine => Some(len),
+    };
+    let bytes = characters.map_or(len, |characters| characters / 4 * 3);
+    let blocks = (bytes / BLOCK as u64 * BLOCK as u64).checked_sub((HEAD + BLOCK) as u64)?;
+    Some((blocks, blocks + BLOCK as u64 - 1))
+}
+
 /// A container that is being read from its start.
 ///
 /// ```

@@ -40,11 +40,11 @@ mod settle;
 mod tally;
 mod trial;
 
-pub use container::{ContainerEncoding, DETECT_LEN, Reader, detect_container, encrypt};
+pub use container::{ContainerEncoding, DETECT_LEN, Reader, detect_container, encrypt, plain_len};
 pub use key_file::{KEY_FILE_LIMIT, KeyFile, KeyFileForm, detect_key_file};
 pub use new_pair::NewPair;
 pub use password::{PasswordBlock, PasswordReading};
 pub use sample::Sample;
 pub use settle::{Ballot, Basis, Decision, Settler};
 pub use tally::QUORUM;
-pub use trial::{Named, Parameters};
+pub use trial::{Named, Parameters, STRONG};

@@ -51,6 +51,34 @@ impl Sample {
         Ok(Self { encoding, data_id, salt, previous, last: *last })
     }
 
+    /// The same from a container's first bytes and its last ones, [`END_LEN`](Self::END_LEN) each or all there are, where
+    /// it is `len` bytes long. Nothing when only reading all of it can tell: its lines are none that OpenSSL writes, or it
+    /// is truncated.
+    ///
+    /// # Errors
+    /// Those of [`Sample::read`].
+    pub fn from_ends(len: u64, front: &[u8], end: &[u8]) -> Result<Option<Self>> {
+        if front.len() as u64 == len {
+            return Self::read(&mut std::io::Cursor::new(front)).map(Some);
+        }
+        let reader = Reader::new(front)?;
+        let (encoding, data_id, salt) = (reader.encoding(), reader.data_id(), *reader.salt());
+        let blocks = match encoding {
+            ContainerEncoding::Raw if !len.is_multiple_of(BLOCK as u64) => {
+                return Err(ends_inside_a_block(len));
+            }
+            ContainerEncoding::Raw => end.to_vec(),
+            _ if is_odd(len, end, encoding) => return Ok(None),
+            _ => last_groups(end.to_vec())?,
+        };
+        let (before, last) = blocks.split_last_chunk().ok_or_else(|| ends_inside_a_block(len))?;
+        let previous = before.split_last_chunk().map(|(_, previous)| *previous);
+        Ok(Some(Self { encoding, data_id, salt, previous, last: *last }))
+    }
+
+    /// How many bytes of each end [`from_ends`](Self::from_ends) wants.
+    pub const END_LEN: u64 = WINDOW as u64;
+
     /// How the container's bytes are written down.
     pub fn encoding(&self) -> ContainerEncoding {
         self.encoding
@@ -84,13 +112,22 @@ fn raw_end(src: &mut (impl Read + Seek), len: u64) -> Result<Vec<u8>> {
 /// The last two blocks, or some more bytes, of a container in base64.
 fn base64_end(src: &mut (impl Read + Seek), len: u64, encoding: ContainerEncoding) -> Result<Vec<u8>> {
     let text = window(src, len, WINDOW)?;
-    if let Some(decoded) = decoded_len(len, &text, encoding)
-        && !decoded.is_some_and(|decoded| decoded.is_multiple_of(BLOCK as u64))
-    {
+    if is_odd(len, &text, encoding) {
         // Unless the lines in the middle differ from those at the end.
         src.rewind().map_err(cannot_read)?;
         Reader::new(&mut *src)?.check_length()?;
     }
+    last_groups(text)
+}
+
+/// Whether text of this length, which ends so, seems to hold no whole blocks.
+fn is_odd(len: u64, end: &[u8], encoding: ContainerEncoding) -> bool {
+    decoded_len(len, end, encoding)
+        .is_some_and(|decoded| !decoded.is_some_and(|decoded| decoded.is_multiple_of(BLOCK as u64)))
+}
+
+/// What the end of a text in base64 holds.
+fn last_groups(text: Vec<u8>) -> Result<Vec<u8>> {
     // Groups of four are counted from the end, where padding makes the last one whole.
     let mut characters: Vec<u8> = text.into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
     characters.drain(..characters.len() % 4);

@@ -140,8 +140,8 @@ pub(super) const KDFS: [Kdf; 4] = [
     Kdf::Pbkdf2 { rounds: OPENSSL_ROUNDS },
     Kdf::Pbkdf2 { rounds: WRITTEN_ROUNDS },
 ];
-/// A padding that is at least so long does not stand there by chance (once in 16 million files).
-pub(super) const STRONG: u8 = 3;
+/// A padding that is at least so many bytes long does not stand there by chance (once in 16 million files).
+pub const STRONG: u8 = 3;
 /// More PBKDF2 rounds than this are tried only where there is a reason.
 const SLOW_ROUNDS: u32 = 100_000;
 /// The flags that name parameters.

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
+use super::facts::Facts;
 use super::{
-    Body, Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
+    Body, Bucket, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, OnlyIf,
+    PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -50,6 +51,7 @@ pub enum Fault {
 #[allow(missing_docs, reason = "they are called as what they call")]
 pub enum Operation {
     Capabilities,
+    Conditions,
     Put,
     Upload,
     Part,
@@ -260,6 +262,10 @@ impl<S: Store + ?Sized> Store for Faulty<S> {
         self.around(Operation::Capabilities, "", &OnlyIf::Always, self.inner.capabilities()).await
     }
 
+    async fn conditions(&self) -> Result<Conditions> {
+        self.around(Operation::Conditions, "", &OnlyIf::Always, self.inner.conditions()).await
+    }
+
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
         let fault = self.control.call(Operation::Put, key, &options.only_if);
         if let Ok(Some(Fault::HalfWay(kind))) = fault {
@@ -350,6 +356,10 @@ impl<S: Store + ?Sized> Store for Faulty<S> {
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         self.inner.require(prefix, rights).await
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        self.inner.facts(prefix).await
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

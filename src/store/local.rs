@@ -5,6 +5,7 @@
 //! Files are 0600 and folders 0700; a folder that became empty by a delete is removed.
 
 mod disk;
+mod examine;
 mod fault;
 mod folder;
 mod group;
@@ -36,9 +37,10 @@ use self::fault::failed;
 use self::folder::{Folder, Folders};
 use self::group::{Change, Group, Unchanged, Unwanted};
 use self::write::LocalUpload;
+use super::facts::Facts;
 use super::{
-    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store, Unfinished,
-    Upload, VersionId, Written,
+    Body, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store,
+    Unfinished, Upload, VersionId, Written,
 };
 use crate::temporary::is_temporary_name;
 use crate::{Error, ErrorKind, IoContext as _, Result};
@@ -144,9 +146,6 @@ impl Store for LocalStore {
     async fn capabilities(&self) -> Result<Capabilities> {
         Ok(Capabilities {
             versions: false,
-            create_new: true,
-            replace_if: self.inner.has_locks,
-            delete_if: self.inner.has_locks,
             info: false,
             info_in_list: false,
             customer_keys: false,
@@ -155,7 +154,18 @@ impl Store for LocalStore {
             max_part: 1 << 30,
             max_parts: u32::MAX,
             concurrency: 64,
+            remote: false,
         })
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        let has_locks = self.inner.has_locks;
+        Ok(Conditions { create_new: true, replace_if: has_locks, delete_if: has_locks })
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        let _ = prefix;
+        self.examine()
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {

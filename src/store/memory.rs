@@ -10,9 +10,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use sha1::{Digest as _, Sha1};
 
+use super::facts::{Facts, Told, Versions};
 use super::{
-    Body, Capabilities, CustomerKey, Download, Encryption, GetOptions, Info, ListOptions, Listed, Object,
-    OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Conditions, CustomerKey, Download, Encryption, GetOptions, Info, ListOptions, Listed,
+    Object, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -259,12 +260,9 @@ impl Store for MemoryStore {
     }
 
     async fn capabilities(&self) -> Result<Capabilities> {
-        let Features { versions, conditions } = self.state().features;
+        let versions = self.state().features.versions;
         Ok(Capabilities {
             versions,
-            create_new: conditions,
-            replace_if: conditions,
-            delete_if: conditions,
             info: true,
             info_in_list: true,
             customer_keys: true,
@@ -273,7 +271,21 @@ impl Store for MemoryStore {
             max_part: 1 << 30,
             max_parts: 10_000,
             concurrency: 16,
+            remote: true,
         })
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        let honoured = self.state().features.conditions;
+        Ok(Conditions { create_new: honoured, replace_if: honoured, delete_if: honoured })
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        let _ = prefix;
+        let state = self.state();
+        let versions = if state.features.versions { Versions::On } else { Versions::Off };
+        let clock = SystemTime::UNIX_EPOCH.checked_add(state.clock);
+        Ok(Facts { versions: Told::Is(versions), clock, ..Facts::default() })
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {

@@ -12,12 +12,14 @@
 #[cfg(feature = "b2")]
 pub mod b2;
 pub mod encryption;
+pub mod facts;
 pub mod faulty;
 pub mod local;
 pub mod memory;
 pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod traced;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +31,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use self::encryption::{CustomerKey, DefaultEncryption, Encryption};
+use self::facts::Facts;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -48,8 +51,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// How people write `key` in this store (`b2://bucket/key`), for messages.
     fn show(&self, key: &str) -> String;
 
-    /// What the store can do. It may be asked of the service, and is remembered.
+    /// What the store can do. It may be asked of the service, and is remembered. Nothing is written for it.
     async fn capabilities(&self) -> Result<Capabilities>;
+
+    /// Which conditions on changes the store honours; remembered too. Services do not say, so that a small object may be
+    /// written and removed again to find out: only whoever is about to change something asks.
+    async fn conditions(&self) -> Result<Conditions>;
 
     /// Writes a whole object. What is said to be written survives a power cut, and is what was sent: the store checked it,
     /// or it was read back.
@@ -68,7 +75,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// read is an error in its place, and the list goes on where it can.
     fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>>;
 
-    /// Deletes one version for ever. Where [`Capabilities::delete_if`] is false and there are no versions, it deletes what
+    /// Deletes one version for ever. Where [`Conditions::delete_if`] is false and there are no versions, it deletes what
     /// is there, whatever that is by then. A version that is gone already is no error.
     async fn delete(&self, key: &str, version: &VersionId) -> Result<()>;
 
@@ -110,6 +117,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         let _ = (prefix, rights);
         Ok(())
+    }
+
+    /// What it tells of itself and its settings, as far as they concern what is below `prefix`. Nothing is written.
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        let _ = prefix;
+        Ok(Facts::default())
     }
 
     /// The bucket that it is in, where it is in one.
@@ -193,12 +206,6 @@ pub struct Part {
 pub struct Capabilities {
     /// Whether a write keeps what it replaces as an older version.
     pub versions: bool,
-    /// Whether [`OnlyIf::Absent`] is honoured.
-    pub create_new: bool,
-    /// Whether [`OnlyIf::Version`] is honoured.
-    pub replace_if: bool,
-    /// Whether `delete` without versions deletes only what has the version id.
-    pub delete_if: bool,
     /// Whether objects keep [`Info`].
     pub info: bool,
     /// Whether listings return it.
@@ -215,6 +222,19 @@ pub struct Capabilities {
     pub max_parts: u32,
     /// How many requests at a time make sense.
     pub concurrency: usize,
+    /// Whether every call is a request to a service, with its time and its price: one that can be spared is.
+    pub remote: bool,
+}
+
+/// Which conditions on changes a store honours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Whether [`OnlyIf::Absent`] is honoured.
+    pub create_new: bool,
+    /// Whether [`OnlyIf::Version`] is honoured.
+    pub replace_if: bool,
+    /// Whether `delete` without versions deletes only what has the version id.
+    pub delete_if: bool,
 }
 
 /// When a write is done.
@@ -223,9 +243,9 @@ pub enum OnlyIf {
     /// In any case.
     #[default]
     Always,
-    /// If nothing has the name. Where the store cannot tell ([`Capabilities::create_new`]), in any case.
+    /// If nothing has the name. Where the store cannot tell ([`Conditions::create_new`]), in any case.
     Absent,
-    /// If the current version is this one. Where the store cannot tell ([`Capabilities::replace_if`]), in any case.
+    /// If the current version is this one. Where the store cannot tell ([`Conditions::replace_if`]), in any case.
     Version(VersionId),
 }
 

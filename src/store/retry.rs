@@ -20,9 +20,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+use super::facts::Facts;
 use super::{
-    Bucket, Capabilities, Download, Encryption, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Conditions, Download, Encryption, GetOptions, ListOptions, Listed, Object, OnlyIf,
+    PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 use tries::{Tries, Waits};
@@ -90,7 +91,7 @@ impl Clock for RuntimeClock {
 /// A try that failed, and after which there is another: for logs.
 #[derive(Debug)]
 pub struct Again<'a> {
-    /// What was tried: the name of the method.
+    /// What was tried, in words: "reading".
     pub what: &'static str,
     /// The key or prefix, as people write it.
     pub subject: &'a str,
@@ -176,14 +177,14 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
     /// Whether a write under a condition is one version more in any case: then nothing is lost by writing again without a
     /// look, as credentials have to that may not read.
     async fn keeps_both(&self) -> bool {
-        let capabilities = self.inner.capabilities().await;
-        capabilities.is_ok_and(|can| can.versions && !can.create_new && !can.replace_if)
+        let (capabilities, conditions) = (self.inner.capabilities().await, self.inner.conditions().await);
+        capabilities.is_ok_and(|can| can.versions)
+            && conditions.is_ok_and(|honoured| !honoured.create_new && !honoured.replace_if)
     }
 
     /// Whether a delete without an answer was done, on a store that deletes whatever is there.
     async fn is_gone(&self, key: &str, version: &VersionId) -> Result<bool> {
-        let capabilities = self.inner.capabilities().await?;
-        if capabilities.versions || capabilities.delete_if {
+        if self.inner.capabilities().await?.versions || self.inner.conditions().await?.delete_if {
             return Ok(false); // It may be asked again without a look: it spares what came after.
         }
         match self.inner.stat(key, None).await {
@@ -246,11 +247,15 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     }
 
     async fn capabilities(&self) -> Result<Capabilities> {
-        again(self.harmless("capabilities", ""), true, || self.inner.capabilities()).await
+        again(self.harmless("asking what it can do", ""), true, || self.inner.capabilities()).await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        again(self.harmless("asking which conditions it honours", ""), true, || self.inner.conditions()).await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        let mut tries = self.change("put", key);
+        let mut tries = self.change("writing", key);
         if options.only_if == OnlyIf::Always {
             return again(tries, true, || self.inner.put(key, body.clone(), options)).await;
         }
@@ -280,17 +285,19 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
 
     async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
         // One that was begun without an answer stays unfinished, as one of a process that died.
-        let inner = again(self.harmless("upload", key), true, || self.inner.upload(key, options)).await?;
+        let inner =
+            again(self.harmless("beginning to upload", key), true, || self.inner.upload(key, options))
+                .await?;
         Ok(Box::new(RetryUpload { inner, waits: self.waits.clone(), shown: self.show(key) }))
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        let download = again(self.harmless("get", key), true, || self.inner.get(key, options)).await?;
+        let download = again(self.harmless("reading", key), true, || self.inner.get(key, options)).await?;
         Ok(self.resuming(download, options))
     }
 
     async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        again(self.harmless("stat", key), true, || self.inner.stat(key, version)).await
+        again(self.harmless("looking", key), true, || self.inner.stat(key, version)).await
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
@@ -298,7 +305,7 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     }
 
     async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        let mut tries = self.change("delete", key);
+        let mut tries = self.change("deleting", key);
         loop {
             let deleted = match tries.unsure() {
                 true => self.is_gone(key, version).await,
@@ -317,7 +324,7 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     }
 
     async fn hide(&self, key: &str) -> Result<VersionId> {
-        let mut tries = self.change("hide", key);
+        let mut tries = self.change("hiding", key);
         loop {
             let marker = match tries.unsure() {
                 true => self.marker(key).await,
@@ -344,7 +351,7 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     ) -> Result<Written> {
         // Of one version it is the same bytes again; the current one may be another by then.
         let twice = version.is_some() && options.only_if == OnlyIf::Always;
-        again(self.change("copy", to), twice, || self.inner.copy(from, version, to, options)).await
+        again(self.change("copying", to), twice, || self.inner.copy(from, version, to, options)).await
     }
 
     fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
@@ -352,11 +359,14 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     }
 
     async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        again(self.harmless("abort", &unfinished.key), true, || self.inner.abort(unfinished)).await
+        again(self.harmless("throwing an upload away", &unfinished.key), true, || {
+            self.inner.abort(unfinished)
+        })
+        .await
     }
 
     async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
-        let tries = self.harmless("resume", &unfinished.key);
+        let tries = self.harmless("going on with an upload", &unfinished.key);
         let Resumed { upload, parts } = again(tries, true, || self.inner.resume(unfinished, options)).await?;
         let shown = self.show(&unfinished.key);
         Ok(Resumed {
@@ -370,7 +380,11 @@ impl<S: Store + ?Sized + 'static> Store for Retry<S> {
     }
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
-        again(self.harmless("require", prefix), true, || self.inner.require(prefix, rights)).await
+        again(self.harmless("asking for rights", prefix), true, || self.inner.require(prefix, rights)).await
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        again(self.harmless("asking for its settings", prefix), true, || self.inner.facts(prefix)).await
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {
@@ -394,15 +408,15 @@ impl RetryUpload {
 #[async_trait]
 impl Upload for RetryUpload {
     async fn part(&self, number: u32, body: Bytes) -> Result<()> {
-        again(self.tries("part", false), true, || self.inner.part(number, body.clone())).await
+        again(self.tries("sending a part", false), true, || self.inner.part(number, body.clone())).await
     }
 
     async fn complete(&self, parts: u32) -> Result<Written> {
-        again(self.tries("complete", true), true, || self.inner.complete(parts)).await
+        again(self.tries("completing an upload", true), true, || self.inner.complete(parts)).await
     }
 
     async fn abort(&self) -> Result<()> {
-        again(self.tries("abort", false), true, || self.inner.abort()).await
+        again(self.tries("throwing an upload away", false), true, || self.inner.abort()).await
     }
 
     fn id(&self) -> Option<&str> {

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/http_stub.rs"]
+mod http_stub;
 #[path = "../common/s3_server.rs"]
 mod s3_server;
 
@@ -10,19 +12,26 @@ mod server;
 
 mod b2;
 mod damage;
+mod doctor;
 mod files;
 mod get;
 mod help;
 mod json;
 mod keys;
 mod kill;
+mod log;
 mod ls;
 mod put;
 mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod rotate_servers;
+mod rotation;
 mod s3;
+mod s3_lock;
+mod s3_requests;
+mod s3_tools;
 mod secrets;
 mod services;
 mod stop;

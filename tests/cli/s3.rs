@@ -6,14 +6,19 @@ use crate::common::{Ended, Place, SIDEKEY, ended, failed, same_trees};
 use crate::s3_server::{self, Versions};
 
 /// The program here, with what it needs to reach the server.
-fn command(place: &Place, line: &str) -> Command {
+pub(crate) fn command(place: &Place, line: &str) -> Command {
+    stubbed(place, s3_server::address(), line)
+}
+
+/// The same, for a service at another address.
+pub(crate) fn stubbed(place: &Place, address: &str, line: &str) -> Command {
     let args: Vec<_> = line.split_whitespace().collect();
     let mut command = place.command(SIDEKEY, &args);
     for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
         command.env_remove(name);
     }
     command
-        .env("AWS_ENDPOINT_URL_S3", s3_server::address())
+        .env("AWS_ENDPOINT_URL_S3", address)
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("AWS_REGION", "us-east-1")
@@ -21,13 +26,16 @@ fn command(place: &Place, line: &str) -> Command {
     command
 }
 
-fn run(place: &Place, line: &str) -> Ended {
+pub(crate) fn run(place: &Place, line: &str) -> Ended {
     ended(&mut command(place, line))
 }
 
-fn bucket(versions: Versions) -> String {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(s3_server::bucket(versions))
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+pub(crate) fn bucket(versions: Versions) -> String {
+    runtime().block_on(s3_server::bucket(versions))
 }
 
 #[test]

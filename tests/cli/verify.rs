@@ -18,8 +18,8 @@ use sidekey::random::OsRandom;
 use sidekey::secret::FileKey;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    Capabilities, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
+    Capabilities, Conditions, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::wrap::wrap;
 use sidekey::{DataId, KeyId, Result};
@@ -795,6 +795,10 @@ impl Store for Stale {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.now.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.now.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {

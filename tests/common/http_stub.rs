@@ -102,6 +102,30 @@ impl Stub {
         Self { address, log, ends, thread: Some(thread) }
     }
 
+    /// Answers requests on threads of their own, many at a time.
+    pub(crate) fn at_once(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (log, ends) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (seen, over, handler) = (Arc::clone(&log), Arc::clone(&ends), Arc::new(handler));
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let (seen, handler) = (Arc::clone(&seen), Arc::clone(&handler));
+                thread::spawn(move || {
+                    let Some(request) = read(&stream) else { return };
+                    let answer = handler(&request);
+                    seen.lock().unwrap().push(request.clone());
+                    reply(&stream, &request, &answer);
+                });
+            }
+        });
+        Self { address, log, ends, thread: Some(thread) }
+    }
+
     /// All that was asked so far.
     pub(crate) fn log(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()

@@ -1,4 +1,5 @@
-//! LocalStack's S3, one server for all tests of a program, and a bucket for each test.
+//! LocalStack's S3, one server for all tests of a program, and a bucket for each test. Another server takes its place
+//! where `SIDEKEY_TEST_S3` names one: its address, an access key and the secret (`scripts/test --ceph`).
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::io::{BufRead as _, BufReader};
@@ -17,11 +18,17 @@ use sidekey::store::s3::{self, AccessKey, Settings};
 /// It ends when its standard input closes, which is when this process ends, however it does.
 struct Server {
     address: String,
-    _stdin: ChildStdin,
-    _child: Child,
+    access: String,
+    secret: String,
+    _running: Option<(ChildStdin, Child)>,
 }
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    if let Ok(named) = std::env::var("SIDEKEY_TEST_S3") {
+        let words: Vec<_> = named.split_whitespace().map(str::to_owned).collect();
+        let [address, access, secret] = words.try_into().expect("SIDEKEY_TEST_S3 is three words");
+        return Server { address, access, secret, _running: None };
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".venv-localstack/bin/python");
     assert!(python.exists(), "{} is missing: run scripts/test once", python.display());
@@ -34,8 +41,15 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("s3-server ").unwrap_or_else(|| panic!("s3-server said {line:?}"));
-    Server { address: address.to_owned(), _stdin: child.stdin.take().unwrap(), _child: child }
+    let (address, test) = (address.to_owned(), || "test".to_owned());
+    let stdin = child.stdin.take().unwrap();
+    Server { address, access: test(), secret: test(), _running: Some((stdin, child)) }
 });
+
+/// Whether it is another one than LocalStack, which does not have everything.
+pub(crate) fn is_another() -> bool {
+    SERVER._running.is_none()
+}
 
 /// Where it listens.
 pub(crate) fn address() -> &'static str {
@@ -54,7 +68,7 @@ pub(crate) enum Versions {
 
 /// Who makes buckets, and does what the product does not.
 pub(crate) fn admin() -> Client {
-    let credentials = Credentials::new("test", "test", None, None, "tests");
+    let credentials = Credentials::new(&*SERVER.access, &*SERVER.secret, None, None, "tests");
     let config = Builder::new()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(address())
@@ -69,7 +83,7 @@ pub(crate) fn admin() -> Client {
 /// A bucket that no other test has.
 pub(crate) async fn bucket(versions: Versions) -> String {
     static BUCKETS: AtomicU64 = AtomicU64::new(0);
-    let name = format!("test-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+    let name = format!("test-{}-{}", std::process::id(), BUCKETS.fetch_add(1, Ordering::Relaxed));
     let admin = admin();
     let lock = (versions == Versions::Locked).then_some(true);
     admin.create_bucket().bucket(&name).set_object_lock_enabled_for_bucket(lock).send().await.unwrap();
@@ -87,18 +101,23 @@ pub(crate) async fn set_versioning(bucket: &str, status: BucketVersioningStatus)
     request.send().await.unwrap();
 }
 
+fn access_key(id: &str, secret: &str) -> AccessKey {
+    AccessKey { id: id.to_owned(), secret: SecretBytes::new(secret.as_bytes().to_vec()) }
+}
+
 /// How to reach a service on this machine.
 pub(crate) fn settings(address: &str, bucket: &str) -> Settings {
     Settings {
         bucket: bucket.to_owned(),
         endpoint: Some(address.to_owned()),
         region: Some("us-east-1".into()),
-        credentials: Some(AccessKey { id: "test".into(), secret: SecretBytes::new(b"test".to_vec()) }),
+        credentials: Some(access_key("test", "test")),
         ..Settings::default()
     }
 }
 
 /// The store of a bucket.
 pub(crate) fn store(bucket: &str) -> Arc<dyn Store> {
-    s3::open(settings(address(), bucket)).unwrap()
+    let credentials = Some(access_key(&SERVER.access, &SERVER.secret));
+    s3::open(Settings { credentials, ..settings(address(), bucket) }).unwrap()
 }

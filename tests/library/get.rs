@@ -26,8 +26,8 @@ use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    Body, Capabilities, Download, GetOptions as Read, Info, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Store, Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Conditions, Download, GetOptions as Read, Info, ListOptions, Listed, Object, OnlyIf,
+    PutOptions, Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::wrap::wrap;
 use sidekey::{DataId, Error, ErrorKind, Result};
@@ -401,6 +401,10 @@ impl Store for Counting {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.inner.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
     }
 
     async fn get(&self, key: &str, options: &Read) -> Result<Download> {

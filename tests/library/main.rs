@@ -11,6 +11,7 @@ mod properties;
 mod published;
 mod put;
 mod put_resume;
+mod reencrypt;
 mod remove;
 mod rights;
 mod rotate;

@@ -23,8 +23,8 @@ use sidekey::ops::filter::{Filter, Rule};
 use sidekey::ops::put::{PutOptions, Target, put, put_stream};
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    self, Capabilities, Download, GetOptions, ListOptions, Listed, Object, Store, Unfinished, Upload,
-    VersionId, Written,
+    self, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, Store, Unfinished,
+    Upload, VersionId, Written,
 };
 use sidekey::wrap::unwrap;
 use sidekey::{Error, ErrorKind, Result};
@@ -401,6 +401,10 @@ impl Store for Full {
     }
     async fn capabilities(&self) -> Result<Capabilities> {
         self.store.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.store.conditions().await
     }
     async fn put(&self, key: &str, body: Bytes, options: &store::PutOptions) -> Result<Written> {
         match self.left.fetch_sub(1, Ordering::Relaxed) > 0 {

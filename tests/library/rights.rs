@@ -23,8 +23,8 @@ use sidekey::ops::remove::{RemoveOptions, remove};
 use sidekey::ops::verify::{Level, VerifyOptions, verify};
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    self, Capabilities, Download, ListOptions, Listed, Object, Right, Store, Unfinished, Upload, VersionId,
-    Written,
+    self, Capabilities, Conditions, Download, ListOptions, Listed, Object, Right, Store, Unfinished, Upload,
+    VersionId, Written,
 };
 use sidekey::{Error, ErrorKind, Result};
 
@@ -47,6 +47,10 @@ impl Store for Bound {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.inner.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.inner.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &store::PutOptions) -> Result<Written> {

@@ -14,13 +14,14 @@ use sidekey::format::{Entry, Envelope, Header, Wrap};
 use sidekey::keys::PrivateKey;
 use sidekey::location::Location;
 use sidekey::location::argument::Target;
+use sidekey::location::range::Range;
 use sidekey::name::envelope_name;
 use sidekey::open::Opener;
 use sidekey::ops::events::{Event, Observer, Silent};
 use sidekey::ops::recipients::{Share, recipients};
 use sidekey::ops::rotate::{Journal, Ledger, Prove, RotateOptions, RotateSummary, rotate};
 use sidekey::random::OsRandom;
-use sidekey::recipe::{KeyFile, KeyFileForm, PasswordBlock, detect_key_file};
+use sidekey::recipe::{KeyFile, KeyFileForm, Named, PasswordBlock, detect_key_file};
 use sidekey::rewrap::Rotation;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
@@ -148,7 +149,10 @@ impl Vault {
     ) -> Result<RotateSummary> {
         let journal = how.journal.then(|| self.journal());
         let options = RotateOptions {
+            adopt: false,
+            recipe: Named::default(),
             rotation,
+            range: &Range::default(),
             dry_run: how.dry_run,
             purge: how.purge,
             compare: how.compare,
@@ -163,7 +167,8 @@ impl Vault {
     }
 
     fn journal(&self) -> Journal {
-        Journal::open(&self.place.path("state"), &self.memory, &self.rotation(), true).unwrap()
+        Journal::open(&self.place.path("state"), &self.memory, &self.rotation(), &Range::default(), true)
+            .unwrap()
     }
 
     fn journal_file(&self) -> PathBuf {
@@ -588,7 +593,7 @@ fn a_journal_that_is_lost_torn_or_stale_costs_work_and_nothing_else() {
 
     // Other keys, another journal.
     let other = Rotation::new(vec![vault.place.private("new")], vec![vault.place.public("escrow")]).unwrap();
-    Journal::open(&vault.place.path("state"), &vault.memory, &other, true).unwrap();
+    Journal::open(&vault.place.path("state"), &vault.memory, &other, &Range::default(), true).unwrap();
     assert_eq!(vault.place.names_in("state").len(), 2);
     assert_eq!((vault.place.mode("state"), vault.place.mode(path.to_str().unwrap())), (0o700, 0o600));
 }
@@ -767,7 +772,7 @@ fn a_recipient_is_added_and_removed_while_the_keys_stay() {
     let again = change(Rotation::among(keys(), vec![vault.place.public("escrow")], &[]));
     counted(&again, &[("already", 6)]);
 
-    let found = recipients(&vault.target(), 2, &Silent).unwrap();
+    let found = recipients(&vault.target(), &Range::default(), 2, &Silent).unwrap();
     let share = Share { envelopes: 6, old_versions: 0 };
     assert_eq!(found.keys, [(vault.old.id(), share), (escrow.id(), share)].into_iter().collect());
 

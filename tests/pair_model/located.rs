@@ -6,7 +6,9 @@ use sidekey::pair::IfExists::{Fail, Replace};
 use sidekey::store::memory::Features;
 
 use crate::explore::{Visited, explore};
-use crate::world::{BESIDE, Process, Rules, Weak, World, clean, deleting, hiding, located_name, put, rewrap};
+use crate::world::{
+    BESIDE, Process, Rules, Weak, World, clean, deleting, hiding, located_name, put, rewrap, unseen,
+};
 
 const FEATURES: [Features; 4] = [
     Features { versions: false, conditions: false },
@@ -65,6 +67,12 @@ fn quick(versions: bool) -> Vec<Scenario> {
         scenario("put", Pair, vec![over(1)], 5, 0),
         scenario("put put", Pair, vec![over(1), over(2)], 4, 0),
         scenario("put put put", Pair, vec![over(1), over(2), new(3)], 2, 0),
+        scenario("put unseen", Nothing, vec![unseen(1)], 4, 0),
+        scenario("put unseen over", Pair, vec![unseen(1)], 5, 0),
+        scenario("put unseen unseen", Pair, vec![unseen(1), unseen(2)], 3, 0),
+        scenario("put unseen put", Nothing, vec![unseen(1), over(2)], 3, 0),
+        scenario("put unseen delete", Pair, vec![unseen(1), deleting()], 3, 0),
+        scenario("put unseen rewrap delete", Pair, vec![unseen(1), rewrap(), deleting()], 1, 0),
         scenario("create create", Nothing, vec![create(1), create(2)], 3, 0),
         scenario("create put", Nothing, vec![create(1), new(2)], 3, 0),
         scenario("rewrap", Two, vec![rewrap()], 3, 0),
@@ -101,6 +109,7 @@ fn slow(versions: bool) -> Vec<Scenario> {
     let long = |data| put(data, Replace, true, false);
     let mut all = vec![
         scenario("put, clean", Pair, vec![over(1), clean()], 2, 4),
+        scenario("put unseen, clean", Pair, vec![unseen(1), clean()], 2, 4),
         scenario("long put, clean", Pair, vec![long(1), clean()], 2, 5),
         scenario("long put long put, clean", Pair, vec![long(1), long(2), clean()], 1, 4),
         scenario("create, clean", Nothing, vec![put(1, Fail, true, false), clean()], 2, 5),

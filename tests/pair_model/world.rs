@@ -168,6 +168,12 @@ pub(crate) fn put(data: u8, if_exists: IfExists, in_parts: bool, new: bool) -> P
     Process::Put(Putting { machine: LocatedPut::new(if_exists, in_parts), text, began: 0 })
 }
 
+/// One that looks at what has the name only when it is taken.
+pub(crate) fn unseen(data: u8) -> Process {
+    let text = Text { data, old: true, new: false };
+    Process::Put(Putting { machine: LocatedPut::most_likely_new(), text, began: 0 })
+}
+
 pub(crate) fn rewrap() -> Process {
     Process::Rewrap { names: None, one: None }
 }

@@ -11,11 +11,11 @@ use super::*;
 const WRITERS: usize = 6;
 
 pub(crate) async fn creating_needs_nothing_there(store: &dyn Store, prefix: &str) {
-    let capabilities = store.capabilities().await.unwrap();
+    let (capabilities, conditions) = (store.capabilities().await.unwrap(), store.conditions().await.unwrap());
     let key = format!("{prefix}object");
     let first = put_if(store, &key, "first", OnlyIf::Absent).await.unwrap();
     let second = put_if(store, &key, "the second", OnlyIf::Absent).await;
-    match capabilities.create_new {
+    match conditions.create_new {
         true => {
             assert_kind(second, ErrorKind::Conflict);
             assert_eq!(read(store, &key).await.unwrap(), "first");
@@ -39,7 +39,7 @@ pub(crate) async fn creating_needs_nothing_there(store: &dyn Store, prefix: &str
 }
 
 pub(crate) async fn replacing_needs_the_version_there(store: &dyn Store, prefix: &str) {
-    let honoured = store.capabilities().await.unwrap().replace_if;
+    let honoured = store.conditions().await.unwrap().replace_if;
     let (key, missing) = (format!("{prefix}object"), format!("{prefix}missing"));
     let first = put(store, &key, "first").await;
     let second = put_if(store, &key, "the second", OnlyIf::Version(first.clone())).await.unwrap();
@@ -64,7 +64,7 @@ pub(crate) async fn replacing_needs_the_version_there(store: &dyn Store, prefix:
 }
 
 pub(crate) async fn one_of_many_creators_wins(store: &dyn Store, prefix: &str) {
-    let honoured = store.capabilities().await.unwrap().create_new;
+    let honoured = store.conditions().await.unwrap().create_new;
     for round in 0..8 {
         let key = format!("{prefix}round-{round}");
         race(store, &key, &OnlyIf::Absent, honoured).await;
@@ -72,7 +72,7 @@ pub(crate) async fn one_of_many_creators_wins(store: &dyn Store, prefix: &str) {
 }
 
 pub(crate) async fn one_of_many_replacers_wins(store: &dyn Store, prefix: &str) {
-    let honoured = store.capabilities().await.unwrap().replace_if;
+    let honoured = store.conditions().await.unwrap().replace_if;
     for round in 0..8 {
         let key = format!("{prefix}round-{round}");
         let first = put(store, &key, "what all of them read").await;
@@ -109,12 +109,12 @@ async fn race(store: &dyn Store, key: &str, only_if: &OnlyIf, honoured: bool) {
 }
 
 pub(crate) async fn uploads_are_conditional_when_completed(store: &dyn Store, prefix: &str) {
-    let capabilities = store.capabilities().await.unwrap();
+    let (capabilities, conditions) = (store.capabilities().await.unwrap(), store.conditions().await.unwrap());
     let (created, replaced) = (format!("{prefix}created"), format!("{prefix}replaced"));
     let first = put(store, &replaced, "first").await;
     for (key, only_if, honoured) in [
-        (&created, OnlyIf::Absent, capabilities.create_new),
-        (&replaced, OnlyIf::Version(first), capabilities.replace_if),
+        (&created, OnlyIf::Absent, conditions.create_new),
+        (&replaced, OnlyIf::Version(first), conditions.replace_if),
     ] {
         let options = PutOptions { only_if, ..PutOptions::default() };
         let upload = store.upload(key, &options).await.unwrap();
@@ -151,13 +151,13 @@ pub(crate) async fn uploads_are_conditional_when_completed(store: &dyn Store, pr
 }
 
 pub(crate) async fn copies_are_conditional(store: &dyn Store, prefix: &str) {
-    let capabilities = store.capabilities().await.unwrap();
+    let conditions = store.conditions().await.unwrap();
     let (from, to) = (format!("{prefix}from"), format!("{prefix}to"));
     put(store, &from, "the source").await;
     let first = put(store, &to, "there already").await;
     put(store, &to, "there now").await;
     for (only_if, honoured) in
-        [(OnlyIf::Absent, capabilities.create_new), (OnlyIf::Version(first), capabilities.replace_if)]
+        [(OnlyIf::Absent, conditions.create_new), (OnlyIf::Version(first), conditions.replace_if)]
     {
         let options = PutOptions { only_if, ..PutOptions::default() };
         let copied = store.copy(&from, None, &to, &options).await;

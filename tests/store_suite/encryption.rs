@@ -48,7 +48,7 @@ pub(crate) async fn a_customers_key_is_asked_for(store: &dyn Store, prefix: &str
     let options = PutOptions { only_if: OnlyIf::Absent, ..under(Encryption::Customer(key(1))) };
     let created = store.put(&new, body.clone(), &options).await.unwrap().version;
     assert!(read_as(store, &new, with(Some(key(1)), Some(created))).await.unwrap() == body);
-    if store.capabilities().await.unwrap().create_new {
+    if store.conditions().await.unwrap().create_new {
         assert_kind(store.put(&new, "another".into(), &options).await, ErrorKind::Conflict);
     }
     assert_eq!(versions(store, &new).await.len(), 1);

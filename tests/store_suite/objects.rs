@@ -256,6 +256,8 @@ pub(crate) async fn copies_are_of_one_version(store: &dyn Store, prefix: &str) {
 pub(crate) async fn what_is_written_is_shown(store: &dyn Store, prefix: &str) {
     let capabilities = store.capabilities().await.unwrap();
     assert_eq!(capabilities, store.capabilities().await.unwrap(), "the answer is remembered");
+    let conditions = store.conditions().await.unwrap();
+    assert_eq!(conditions, store.conditions().await.unwrap(), "the answer is remembered");
     assert!((1..=capabilities.max_part).contains(&capabilities.min_part), "{capabilities:?}");
     assert!(capabilities.max_parts > 1 && capabilities.concurrency > 0, "{capabilities:?}");
     let key = format!("{prefix}folder/object");

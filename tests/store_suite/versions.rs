@@ -47,7 +47,7 @@ pub(crate) async fn a_stale_delete_spares_what_came_after(store: &dyn Store, pre
     let stale = put(store, &key, "first").await;
     let current = put(store, &key, "the second").await;
     store.delete(&key, &stale).await.unwrap();
-    let spared = capabilities.versions || capabilities.delete_if;
+    let spared = capabilities.versions || store.conditions().await.unwrap().delete_if;
     assert_eq!(is_there(store, &key).await, spared, "{capabilities:?}");
     if spared {
         assert_eq!(store.stat(&key, None).await.unwrap().version, current);

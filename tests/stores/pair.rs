@@ -32,8 +32,8 @@ use sidekey::store::faulty::{Fault, Faulty};
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
 use sidekey::store::{
-    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::{DataId, ErrorKind, Result, wrap};
 
@@ -104,6 +104,10 @@ impl Store for Narrow {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         Ok(Capabilities { max_part: 1 << 16, ..self.0.capabilities().await? })
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.0.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {

@@ -9,8 +9,8 @@ use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{
-    CustomerKey, DefaultEncryption, Encryption, GetOptions, ListOptions, Listed, OnlyIf, PutOptions, Store,
-    Unfinished,
+    Conditions, CustomerKey, DefaultEncryption, Encryption, GetOptions, ListOptions, Listed, OnlyIf,
+    PutOptions, Store, Unfinished,
 };
 use sidekey::{Error, ErrorKind};
 
@@ -41,13 +41,13 @@ fn customer_key(byte: u8) -> CustomerKey {
 }
 
 /// Every way to have the service encrypt.
-fn encryptions() -> [Option<Encryption>; 4] {
-    [
-        None,
-        Some(Encryption::Service),
-        Some(Encryption::Kms(None)),
-        Some(Encryption::Customer(customer_key(1))),
-    ]
+fn encryptions() -> Vec<Option<Encryption>> {
+    let mut all = vec![None, Some(Encryption::Customer(customer_key(1)))];
+    // Another server than LocalStack has no keys of its own here.
+    if !s3_server::is_another() {
+        all.extend([Some(Encryption::Service), Some(Encryption::Kms(None))]);
+    }
+    all
 }
 
 fn key_of(encryption: Option<&Encryption>) -> Option<CustomerKey> {
@@ -90,6 +90,7 @@ async fn kept_as(bucket: &str, key: &str, customer_key: bool) -> String {
 /// Nothing asked for is what AWS calls SSE-S3 since 2023.
 fn expected(encryption: Option<&Encryption>) -> &'static str {
     match encryption {
+        None if s3_server::is_another() => "nothing",
         None | Some(Encryption::Service) => "AES256",
         Some(Encryption::Kms(_)) => "aws:kms",
         Some(Encryption::Customer(_)) => "customer",
@@ -283,17 +284,9 @@ fn what_was_tried_to_know_the_bucket_is_removed() {
     for kept in [Versions::Off, Versions::On, Versions::Suspended] {
         block_on(async {
             let (_, store) = place(kept).await;
-            let capabilities = store.capabilities().await.unwrap();
-            assert_eq!(
-                (
-                    capabilities.versions,
-                    capabilities.create_new,
-                    capabilities.replace_if,
-                    capabilities.delete_if
-                ),
-                (kept != Versions::Off, true, true, false),
-                "{kept:?}"
-            );
+            assert_eq!(store.capabilities().await.unwrap().versions, kept != Versions::Off, "{kept:?}");
+            let expected = Conditions { create_new: true, replace_if: true, delete_if: false };
+            assert_eq!(store.conditions().await.unwrap(), expected, "{kept:?}");
             assert_eq!(versions(&*store, "").await, [], "{kept:?}");
         });
     }

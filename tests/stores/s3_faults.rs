@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{
-    CustomerKey, Encryption, GetOptions, ListOptions, OnlyIf, PutOptions, Store, Written, s3,
+    Conditions, CustomerKey, Encryption, GetOptions, ListOptions, OnlyIf, PutOptions, Store, Written, s3,
 };
 use sidekey::{Error, ErrorKind};
 
@@ -328,11 +328,7 @@ fn conditions_that_are_ignored_are_not_believed() {
     let stub = conditional(|_, _| true);
     let store = store(&stub);
     block_on(async {
-        let capabilities = store.capabilities().await.unwrap();
-        assert_eq!(
-            (capabilities.create_new, capabilities.replace_if, capabilities.delete_if),
-            (false, false, false)
-        );
+        assert_eq!(store.conditions().await.unwrap(), Conditions::default());
         let before = stub.log().len();
         for only_if in [OnlyIf::Absent, OnlyIf::Version("etag:none".into())] {
             let options = PutOptions { only_if, ..PutOptions::default() };
@@ -356,8 +352,8 @@ fn an_etag_goes_as_the_service_wants_it() {
         });
         let store = store(&stub);
         block_on(async {
-            let capabilities = store.capabilities().await.unwrap();
-            assert!(capabilities.create_new && capabilities.replace_if, "{quoted} {capabilities:?}");
+            let conditions = store.conditions().await.unwrap();
+            assert!(conditions.create_new && conditions.replace_if, "{quoted} {conditions:?}");
             let first = put(&*store).await.unwrap().version;
             let options = PutOptions { only_if: OnlyIf::Version(first), ..PutOptions::default() };
             store.put("object", "other".into(), &options).await.unwrap();
@@ -369,8 +365,7 @@ fn an_etag_goes_as_the_service_wants_it() {
 #[test]
 fn nobody_tries_where_nobody_may_write() {
     let stub = stub(|request| (request.method == "PUT").then(|| Answer::error(403, "AccessDenied")));
-    let capabilities = block_on(store(&stub).capabilities()).unwrap();
-    assert!(!capabilities.create_new && !capabilities.replace_if);
+    assert_eq!(block_on(store(&stub).conditions()).unwrap(), Conditions::default());
 }
 
 #[test]

@@ -98,7 +98,9 @@ impl Reader<'_> {
                 .hint("letters, digits, - and _ make a name"));
         }
         let table = self.table(item, &format!("remote.{name}"))?;
-        let keys: Vec<_> = OF_A_REMOTE.into_iter().chain(SETTINGS.map(|setting| setting.key)).collect();
+        // The log begins before it is known which remote is meant.
+        let of_one = SETTINGS.into_iter().filter(|setting| !setting.key.starts_with("log-"));
+        let keys: Vec<_> = OF_A_REMOTE.into_iter().chain(of_one.map(|setting| setting.key)).collect();
         self.known(table, &section, &keys)?;
         let location = table
             .get("location")

@@ -21,8 +21,8 @@ use sidekey::{Error, IoContext as _, Result};
 pub(crate) use self::edit::{Editor, NewRemote, location_of};
 pub(crate) use self::file::{Pinned, Remote};
 pub(crate) use self::settings::{
-    B2_ENDPOINT, CA_FILE, CONNECTIONS, ENDPOINT, IF_EXISTS, JOBS, PATH_STYLE, PROFILE, REGION, SETTINGS, SSE,
-    SSE_C_KEY_FILE, Setting, Typed,
+    B2_ENDPOINT, CA_FILE, CONNECTIONS, ENDPOINT, IF_EXISTS, JOBS, LOG_FILE, LOG_LEVEL, PATH_STYLE, PROFILE,
+    REGION, SETTINGS, SSE, SSE_C_KEY_FILE, Setting, Typed,
 };
 
 pub(crate) use self::vaults::{PinnedVault, read as read_vault};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::{sse, work};
+use crate::cli::{log, sse, work};
 
 /// One setting.
 #[derive(Debug)]
@@ -42,6 +42,28 @@ pub(crate) static JOBS: Setting = Setting {
     of_stores: None,
     is_file: false,
     check: |text| work::parse_jobs(text).map(drop),
+};
+
+/// Where the log goes.
+pub(crate) static LOG_FILE: Setting = Setting {
+    key: "log-file",
+    flag: "--log-file",
+    env: &["SIDEKEY_LOG_FILE"],
+    default: "none",
+    of_stores: None,
+    is_file: true,
+    check: is_filled,
+};
+
+/// How much of what happens is logged.
+pub(crate) static LOG_LEVEL: Setting = Setting {
+    key: "log-level",
+    flag: "--log-level",
+    env: &["SIDEKEY_LOG_LEVEL"],
+    default: "info",
+    of_stores: None,
+    is_file: false,
+    check: |text| one_of(text, &log::LEVELS),
 };
 
 /// What `put` does with a name that is taken.
@@ -174,7 +196,9 @@ pub(crate) static SSE_C_KEY_FILE: Setting = Setting {
 };
 
 /// All of them.
-pub(crate) static SETTINGS: [&Setting; 11] = [
+pub(crate) static SETTINGS: [&Setting; 13] = [
+    &LOG_FILE,
+    &LOG_LEVEL,
     &JOBS,
     &IF_EXISTS,
     &B2_ENDPOINT,

@@ -5,10 +5,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::fetch::is_container;
+use super::rewrap::Proofs;
+use crate::crypto::recipe::RecipeKey;
 use crate::format::envelope::{Block, Content};
-use crate::format::{Entry, Envelope, Header, Wrap};
+use crate::format::{Entry, Envelope, Wrap};
 use crate::pair::Finding;
-use crate::recipe::{KeyFile, PasswordBlock, detect_key_file};
+use crate::recipe::detect_key_file;
 use crate::rewrap::{Judgement, Rotation, examine, judge_by_header};
 use crate::store::{Object, VersionId};
 use crate::{KeyId, Result};
@@ -26,8 +28,6 @@ pub(super) struct Judged {
     pub(super) finding: Finding,
     /// The text that covers all versions but those to keep, when something opens.
     pub(super) new: Option<Envelope>,
-    /// The new text of a key file of the OpenSSL recipe.
-    key_file: Option<Bytes>,
     /// Versions that hold something which the new text does not.
     pub(super) keep: Vec<VersionId>,
     pub(super) residue: Vec<String>,
@@ -37,23 +37,12 @@ pub(super) struct Judged {
 
 impl Judged {
     fn nothing() -> Self {
-        Self {
-            finding: Finding::NotOurs,
-            new: None,
-            key_file: None,
-            keep: vec![],
-            residue: vec![],
-            checked: 0,
-            unchecked: 0,
-        }
+        Self { finding: Finding::NotOurs, new: None, keep: vec![], residue: vec![], checked: 0, unchecked: 0 }
     }
 
     /// What is to be written, if anything is.
     pub(super) fn text(&self) -> Result<Option<Bytes>> {
-        match (&self.new, &self.key_file) {
-            (Some(envelope), _) => Ok(Some(envelope.to_text()?.into())),
-            (None, key_file) => Ok(key_file.clone()),
-        }
+        self.new.as_ref().map(|envelope| Ok(envelope.to_text()?.into())).transpose()
     }
 }
 
@@ -61,15 +50,12 @@ impl Judged {
 /// the newest version that opens does. Labels alone decide only where there is one version, and not with `all`.
 pub(super) fn judge(
     versions: &[ReadVersion],
-    headers: &[Header],
+    proofs: &Proofs,
     rotation: &Rotation,
     created: SystemTime,
     all: bool,
 ) -> Result<Judged> {
     let all = all || versions.len() > 1;
-    if let Some(key_file) = versions.first().and_then(|newest| detect_key_file(&newest.bytes)) {
-        return judge_key_file(&key_file, versions, rotation);
-    }
     let mut judged = Judged::nothing();
     let mut parsed = Vec::new();
     for version in versions {
@@ -103,7 +89,7 @@ pub(super) fn judge(
         }
     }
     let examined =
-        examine(&merged, rotation, |entry, secret| judge_entry(entry, secret, headers), created, all)?;
+        examine(&merged, rotation, |entry, secret| judge_entry(entry, secret, proofs), created, all)?;
     judged.finding = examined.finding;
     judged.residue.extend(examined.residue);
     (judged.checked, judged.unchecked) = (examined.checked, examined.unchecked);
@@ -139,44 +125,6 @@ pub(super) fn judge(
         }
     }
     judged.new = examined.rewrapped;
-    Ok(judged)
-}
-
-/// The current version of a key file of the OpenSSL recipe stays what it is, for one new recipient. Each of its older
-/// versions may hold another container's password.
-fn judge_key_file(key_file: &KeyFile, versions: &[ReadVersion], rotation: &Rotation) -> Result<Judged> {
-    let mut judged = Judged::nothing();
-    let older = versions.get(1..).unwrap_or_default();
-    let opens = |key_file: &KeyFile| {
-        let blocks = key_file.open(&rotation.old).unwrap_or_default();
-        blocks.into_iter().find(PasswordBlock::is_text)
-    };
-    let old_ones = older.iter().filter(|version| match detect_key_file(&version.bytes) {
-        Some(key_file) => opens(&key_file).is_some(),
-        None => true,
-    });
-    let old_ones = old_ones.count();
-    if old_ones > 0 {
-        judged.residue.push(format!(
-            "{old_ones} older versions of this key file of the OpenSSL recipe may be the keys of older containers; they were kept"
-        ));
-    }
-    judged.keep = older.iter().map(|version| version.object.version.clone()).collect();
-    let Some(password) = opens(key_file) else {
-        judged.finding = if old_ones > 0 { Finding::Unproven } else { Finding::NotOurs };
-        return Ok(judged);
-    };
-    match rotation.new.as_slice() {
-        [recipient] if !rotation.keys_stay() => {
-            judged.finding = Finding::Opens;
-            judged.unchecked = 1;
-            judged.key_file = Some(KeyFile::wrap(&password, recipient, key_file.form())?.encode().into());
-        }
-        _ => {
-            judged.finding = Finding::Unproven;
-            judged.residue.push("is a key file of the OpenSSL recipe, which holds one recipient".into());
-        }
-    }
     Ok(judged)
 }
 
@@ -217,12 +165,21 @@ fn name_of(block: &Block) -> String {
     }
 }
 
-fn judge_entry(entry: &Entry, secret: &[u8], headers: &[Header]) -> Judgement {
+fn judge_entry(entry: &Entry, secret: &[u8], proofs: &Proofs) -> Judgement {
     match entry.wrap {
         Wrap::RsaOaepSha256 => {
-            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
+            let header = proofs.headers.iter().find(|header| header.data_id() == entry.data_id);
             judge_by_header(header, &entry.data_id, secret)
         }
-        _ => Judgement::Absent,
+        Wrap::RecipeKey => {
+            let Some(sample) = proofs.samples.iter().find(|sample| sample.data_id() == entry.data_id) else {
+                return Judgement::Absent;
+            };
+            match RecipeKey::from_payload(secret).is_ok_and(|key| sample.padding(&key).is_some()) {
+                true => Judgement::Right,
+                false => Judgement::Wrong,
+            }
+        }
+        Wrap::Other(_) => Judgement::Absent,
     }
 }

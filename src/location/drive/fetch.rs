@@ -106,8 +106,7 @@ pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>
 
 /// Deletes one version. Where the store would delete whatever has the name by then, it looks once more right before.
 pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) -> Result<()> {
-    let capabilities = store.capabilities().await?;
-    if !capabilities.versions && !capabilities.delete_if {
+    if !store.capabilities().await?.versions && !store.conditions().await?.delete_if {
         match store.stat(key, None).await {
             Ok(object) if object.version == *version => {}
             Ok(_) => {
@@ -122,14 +121,14 @@ pub(super) async fn delete(store: &dyn Store, key: &str, version: &VersionId) ->
     store.delete(key, version).await
 }
 
-/// The headers of all versions of the containers that an envelope of this name may belong to, as far as they can be read.
-pub(super) async fn headers(location: &Location, envelope: &str) -> Result<Vec<Header>> {
+/// All versions of the containers that an envelope of this name may belong to.
+pub(super) async fn containers_beside(location: &Location, envelope: &str) -> Result<Vec<Object>> {
     let store = location.store();
     let mut containers = Vec::new();
     for name in containers_of(envelope) {
         containers.extend(versions(store, &location.key(&name)).await?);
     }
-    Ok(headers_of(store, &containers).await)
+    Ok(containers)
 }
 
 /// The headers of these versions of containers, as far as they can be read.

@@ -18,8 +18,8 @@ use crate::pair::{
     LocatedPutStep as Step,
 };
 use crate::store::{
-    Capabilities, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished,
-    Upload, Written,
+    Capabilities, Conditions, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store,
+    Unfinished, Upload, VersionId, Written,
 };
 use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -125,12 +125,30 @@ pub enum Stored {
 /// the store can take; `Unsure` when it is not known whether the container is there or still comes (its envelope is);
 /// else what the store or the source fails with, and no container was stored.
 pub async fn put(location: &Location, request: PutRequest<'_>) -> Result<Stored> {
+    store(location, request, None).await
+}
+
+/// The same in place of one version, as far as the store can tell: where that is not the current one any more, nothing is
+/// stored, and that is [`Stored::Exists`]. A store without such conditions is asked right before, and something may still
+/// come between.
+///
+/// # Errors
+/// Those of [`put`].
+pub async fn put_over(location: &Location, request: PutRequest<'_>, over: &VersionId) -> Result<Stored> {
+    let request = PutRequest { if_exists: IfExists::Replace, ..request };
+    store(location, request, Some(over.clone())).await
+}
+
+async fn store(location: &Location, request: PutRequest<'_>, over: Option<VersionId>) -> Result<Stored> {
     let in_parts = matches!(request.content, Content::Parts { .. });
-    let mut machine = match request.memory.and_then(UploadMemory::begun) {
-        Some(_) => LocatedPut::resumed(request.if_exists),
-        None => LocatedPut::new(request.if_exists, in_parts),
-    };
+    let (if_exists, begun) = (request.if_exists, request.memory.and_then(UploadMemory::begun));
     let mut put = Putting::new(location, request).await?;
+    put.over = over;
+    let mut machine = match begun {
+        Some(_) => LocatedPut::resumed(if_exists),
+        None if put.over.is_none() && put.may_create_unseen() => LocatedPut::most_likely_new(),
+        None => LocatedPut::new(if_exists, in_parts),
+    };
     loop {
         let reply = match machine.step() {
             Step::Look => put.look().await,
@@ -185,6 +203,9 @@ struct Putting<'l, 'r> {
     request: PutRequest<'r>,
     store: &'l dyn Store,
     capabilities: Capabilities,
+    conditions: Conditions,
+    /// The only version that may be replaced.
+    over: Option<VersionId>,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -213,6 +234,8 @@ impl<'l, 'r> Putting<'l, 'r> {
             location,
             store: location.store(),
             capabilities: location.store().capabilities().await?,
+            conditions: location.store().conditions().await?,
+            over: None,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -226,6 +249,17 @@ impl<'l, 'r> Putting<'l, 'r> {
         })
     }
 
+    /// Whether a small file is written without a look at what has its name: the store tells when something has. Where
+    /// the names of a run are taken, the look comes first again, so that no body is sent twice.
+    fn may_create_unseen(&self) -> bool {
+        matches!(self.request.content, Content::Whole(_))
+            && self.request.if_exists == IfExists::Replace
+            && self.capabilities.remote
+            && !self.capabilities.versions
+            && self.conditions.create_new
+            && !self.location.guesses_taken()
+    }
+
     async fn look(&mut self) -> Result<Reply> {
         // Where what is replaced stays as an older version, a look at every small file would cost more than it saves.
         let whole = matches!(self.request.content, Content::Whole(_));
@@ -233,8 +267,10 @@ impl<'l, 'r> Putting<'l, 'r> {
             return Ok(Reply::Absent);
         }
         match exists(self.location, self.request.stored).await {
-            Ok(true) => Ok(Reply::Exists),
-            Ok(false) => Ok(Reply::Absent),
+            Ok(there) => {
+                self.location.was_taken(there);
+                Ok(if there { Reply::Exists } else { Reply::Absent })
+            }
             // Who may only write cannot look; then nothing may be lost by writing.
             Err(error) if error.kind() == ErrorKind::Permission && self.may_write_unseen() => {
                 Ok(Reply::Absent)
@@ -246,12 +282,12 @@ impl<'l, 'r> Putting<'l, 'r> {
     fn may_write_unseen(&self) -> bool {
         match self.request.if_exists {
             IfExists::Replace => self.capabilities.versions,
-            IfExists::Skip | IfExists::Fail => self.capabilities.create_new,
+            IfExists::Skip | IfExists::Fail => self.conditions.create_new,
         }
     }
 
     async fn create_envelope(&mut self) -> Result<Reply> {
-        let would_replace = !self.capabilities.create_new && !self.capabilities.versions;
+        let would_replace = !self.conditions.create_new && !self.capabilities.versions;
         if would_replace && is_there(self.store, &self.envelope).await? {
             return Ok(Reply::Exists);
         }
@@ -417,7 +453,12 @@ impl<'l, 'r> Putting<'l, 'r> {
         if self.began.elapsed() + self.age >= LATEST {
             return Err(self.too_late("was written more than 21 days"));
         }
-        if !replace && !self.capabilities.create_new && is_there(self.store, &self.container).await? {
+        if !replace && !self.conditions.create_new && is_there(self.store, &self.container).await? {
+            return Ok(Reply::Exists);
+        }
+        if let Some(over) = self.over.as_ref().filter(|_| !self.conditions.replace_if)
+            && !is_current(self.store, &self.container, over).await?
+        {
             return Ok(Reply::Exists);
         }
         let written = match (&self.upload, &self.request.content) {
@@ -481,6 +522,7 @@ impl<'l, 'r> Putting<'l, 'r> {
         {
             let _ = upload.abort().await;
         }
+        let is_foreign = self.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Conflict);
         let error = |kind, message: &str| {
             self.error
                 .unwrap_or_else(|| Error::new(kind, message))
@@ -490,6 +532,8 @@ impl<'l, 'r> Putting<'l, 'r> {
             (Outcome::Stored, Some(written)) => Ok(Stored::Stored(written)),
             (Outcome::Exists, _) => Ok(Stored::Exists),
             (Outcome::Failed, _) => Err(error(ErrorKind::Transient, "was not stored")),
+            // What has the name is not ours to replace, and its error says what to do.
+            (Outcome::Unknown, _) if is_foreign => Err(error(ErrorKind::Conflict, "is there already")),
             (Outcome::Unknown | Outcome::Stored, _) => {
                 Err(error(ErrorKind::Unsure, "may have been stored, or may still be")
                     .hint("run the same again: to store it twice does no harm"))
@@ -519,7 +563,11 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn options(&self, replace: bool) -> PutOptions {
         PutOptions {
-            only_if: if replace { OnlyIf::Always } else { OnlyIf::Absent },
+            only_if: match (&self.over, replace) {
+                (Some(over), _) => OnlyIf::Version(over.clone()),
+                (None, true) => OnlyIf::Always,
+                (None, false) => OnlyIf::Absent,
+            },
             info: self.info(),
             encryption: self.request.container_encryption.clone(),
             ..PutOptions::default()
@@ -541,6 +589,14 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     fn shown(&self) -> String {
         self.location.show_key(&self.container)
+    }
+}
+
+async fn is_current(store: &dyn Store, key: &str, version: &VersionId) -> Result<bool> {
+    match store.stat(key, None).await {
+        Ok(object) => Ok(object.version == *version),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -728,9 +784,6 @@ mod tests {
     fn parts_are_long_enough_for_their_number() {
         let capabilities = |max_part, max_parts, parallel_parts| Capabilities {
             versions: true,
-            create_new: true,
-            replace_if: true,
-            delete_if: true,
             info: true,
             info_in_list: true,
             customer_keys: false,
@@ -739,6 +792,7 @@ mod tests {
             max_part,
             max_parts,
             concurrency: 4,
+            remote: true,
         };
         let service = capabilities(5 << 30, 10_000, true);
         assert_eq!(part_len(&service, None).unwrap(), 16 << 20);

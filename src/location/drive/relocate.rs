@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::examine::{Judged, ReadVersion, judge};
 use super::fetch;
 use super::rewrap::{
-    Facts, Headers, RewrapOptions, Rewrapped, data_id, headers_for, is_current, located_again, overwrite,
+    Facts, Headers, RewrapOptions, Rewrapped, data_id, is_current, located_again, overwrite, proofs_for,
     read_back, read_versions, recipients,
 };
 use crate::format::Envelope;
@@ -23,12 +23,12 @@ pub(super) async fn beside(
     known: Option<&Headers>,
     options: &RewrapOptions<'_>,
 ) -> Result<Vec<Rewrapped>> {
-    let headers = headers_for(location, stored, known, &versions, options).await?;
+    let proofs = proofs_for(location, stored, known, &versions, options).await?;
     let container = containers_of(stored).pop().unwrap_or_default();
     let mut done = Vec::new();
     for version in versions {
         let RewrapOptions { rotation, created, all, .. } = *options;
-        let judged = judge(std::slice::from_ref(&version), &headers, rotation, created, all)?;
+        let judged = judge(std::slice::from_ref(&version), &proofs, rotation, created, all)?;
         let name = data_id(&version.bytes).and_then(|id| envelope_name(&container, Some(&id)));
         let before = recipients([&version.bytes]);
         let seen = version.object.version.clone();
@@ -47,6 +47,7 @@ pub(super) async fn beside(
             stored: moved.stored,
             outcome: moved.outcome,
             residue,
+            notes: vec![],
             checked,
             unchecked,
             facts,
@@ -64,11 +65,11 @@ fn why(finding: Finding) -> RewrapOutcome {
 }
 
 /// What became of one version.
-struct Moved {
-    stored: String,
-    outcome: RewrapOutcome,
-    residue: Vec<String>,
-    facts: Facts,
+pub(super) struct Moved {
+    pub(super) stored: String,
+    pub(super) outcome: RewrapOutcome,
+    pub(super) residue: Vec<String>,
+    pub(super) facts: Facts,
 }
 
 impl Moved {
@@ -79,7 +80,7 @@ impl Moved {
 }
 
 /// Moves one version to a name of its own.
-async fn relocate(
+pub(super) async fn relocate(
     location: &Location,
     (stored, version): (&str, ReadVersion),
     (name, new): (&str, &Envelope),
@@ -172,7 +173,7 @@ struct Moving<'a> {
 impl Moving<'_> {
     async fn create(&mut self) -> Result<RelocateReply> {
         // Where the store cannot tell, something that is there would be replaced.
-        if !self.store.capabilities().await?.create_new
+        if !self.store.conditions().await?.create_new
             && !fetch::versions(self.store, &self.to).await?.is_empty()
         {
             return Ok(RelocateReply::Exists);
@@ -199,7 +200,7 @@ impl Moving<'_> {
     }
 
     async fn join(&mut self, over: &VersionId) -> Result<RelocateReply> {
-        if !self.store.capabilities().await?.replace_if && !is_current(self.store, &self.to, over).await? {
+        if !self.store.conditions().await?.replace_if && !is_current(self.store, &self.to, over).await? {
             return Ok(RelocateReply::Exists);
         }
         match overwrite(self.store, &self.to, self.text.clone(), over).await {

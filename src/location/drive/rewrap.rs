@@ -6,14 +6,16 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::examine::{Judged, ReadVersion, judge};
-use super::{fetch, relocate};
+use super::recipe::Recipes;
+use super::{fetch, recipe, relocate};
 use crate::format::envelope::MAX_BYTES;
-use crate::format::{Envelope, Header};
+use crate::format::{Envelope, Header, Wrap};
 use crate::location::Location;
+use crate::location::recipe::sample;
 use crate::location::vault::MASTERS;
 use crate::name::{containers_of, envelope_name};
 use crate::pair::{Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
-use crate::recipe::detect_key_file;
+use crate::recipe::Sample;
 use crate::rewrap::Rotation;
 use crate::store::{Object, OnlyIf, PutOptions, Store, VersionId};
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
@@ -38,12 +40,23 @@ pub struct RewrapOptions<'a> {
     pub compare: bool,
     /// Whether the versions are listed once more at the end. Who lists all of them later need not.
     pub list_again: bool,
+    /// What becomes of key files of the OpenSSL recipe; without, they stay what they are, and each is judged by itself.
+    pub recipes: Option<Recipes<'a>>,
 }
 
 impl<'a> RewrapOptions<'a> {
     /// The careful way.
     pub fn new(rotation: &'a Rotation, created: SystemTime) -> Self {
-        Self { rotation, created, all: false, dry_run: false, purge: true, compare: true, list_again: true }
+        Self {
+            rotation,
+            created,
+            all: false,
+            dry_run: false,
+            purge: true,
+            compare: true,
+            list_again: true,
+            recipes: None,
+        }
     }
 }
 
@@ -56,12 +69,36 @@ pub struct Rewrapped {
     pub outcome: RewrapOutcome,
     /// What is left for an old key, or may be.
     pub residue: Vec<String>,
+    /// What else the user should know.
+    pub notes: Vec<String>,
     /// How many keys were compared with their container's commitment.
     pub checked: u64,
     /// How many were not, because the container could not be read.
     pub unchecked: u64,
     /// What was read and what was done.
     pub facts: Facts,
+}
+
+impl Rewrapped {
+    /// A version to which nothing was done.
+    pub(super) fn stays(stored: &str, version: &str, outcome: RewrapOutcome) -> Self {
+        let versions = vec![version.to_owned()];
+        Self {
+            stored: stored.to_owned(),
+            outcome,
+            residue: vec![],
+            notes: vec![],
+            checked: 0,
+            unchecked: 0,
+            facts: Facts { seen: versions.clone(), left: versions, ..Facts::default() },
+        }
+    }
+
+    /// The same with something that is left.
+    pub(super) fn with(mut self, residue: String) -> Self {
+        self.residue.push(residue);
+        self
+    }
 }
 
 /// What was read of an envelope and what was done to it.
@@ -90,21 +127,46 @@ pub struct Listed<'h> {
     pub headers: &'h Headers,
 }
 
-/// The headers of some containers, read when they are first asked for.
+/// The headers of some containers, read when they are first asked for; of adopted ones both ends.
 #[derive(Debug, Default)]
 pub struct Headers {
     containers: Vec<Object>,
     read: OnceCell<Vec<Header>>,
+    samples: OnceCell<Vec<Sample>>,
+}
+
+/// What tells whether a key is its container's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Proofs {
+    pub(super) headers: Vec<Header>,
+    /// Of containers of the OpenSSL recipe.
+    pub(super) samples: Vec<Sample>,
 }
 
 impl Headers {
     /// Those of these versions of containers.
     pub fn of(containers: Vec<Object>) -> Self {
-        Self { containers, read: OnceCell::new() }
+        Self { containers, read: OnceCell::new(), samples: OnceCell::new() }
+    }
+
+    /// The versions of containers.
+    pub(super) fn objects(&self) -> &[Object] {
+        &self.containers
     }
 
     async fn get(&self, store: &dyn Store) -> &[Header] {
         self.read.get_or_init(|| fetch::headers_of(store, &self.containers)).await
+    }
+
+    async fn samples(&self, location: &Location) -> &[Sample] {
+        let read = || async {
+            let mut samples = vec![];
+            for object in self.containers.iter().filter(|object| !object.marker) {
+                samples.extend(sample(location, object).await.ok());
+            }
+            samples
+        };
+        self.samples.get_or_init(read).await
     }
 }
 
@@ -155,6 +217,9 @@ pub async fn rewrap_listed(
     if versions.is_empty() {
         return Err(Error::not_found("there is no such envelope").about(location.show(stored)));
     }
+    if recipe::has_key_file(&versions) {
+        return recipe::rewrap(location, stored, versions, headers, options).await;
+    }
     if is_beside(stored, &versions) {
         return relocate::beside(location, stored, versions, headers, options).await;
     }
@@ -164,9 +229,6 @@ pub async fn rewrap_listed(
 
 /// Whether all versions belong under another name: that of their own data ids.
 fn is_beside(stored: &str, versions: &[ReadVersion]) -> bool {
-    if versions.first().is_some_and(|newest| detect_key_file(&newest.bytes).is_some()) {
-        return false;
-    }
     // The envelope of a vault's master key has its own name.
     if stored.starts_with(MASTERS) {
         return false;
@@ -214,23 +276,39 @@ async fn read_all(store: &dyn Store, key: &str, versions: Vec<Object>) -> Result
     Ok(read)
 }
 
-/// Reads the headers to compare with, unless nothing is to be compared.
-pub(super) async fn headers_for(
+/// Reads what keys are compared with, unless nothing is to be compared.
+pub(super) async fn proofs_for(
     location: &Location,
     stored: &str,
     known: Option<&Headers>,
     versions: &[ReadVersion],
     options: &RewrapOptions<'_>,
-) -> Result<Vec<Header>> {
+) -> Result<Proofs> {
     let is_done = |version: &ReadVersion| {
         Envelope::parse(&version.bytes).is_ok_and(|text| options.rotation.is_done_by_labels(&text))
     };
     let untried = !options.all && matches!(versions, [only] if is_done(only));
-    match known {
-        _ if !options.compare || untried => Ok(vec![]),
-        Some(headers) => Ok(headers.get(location.store()).await.to_vec()),
-        None => fetch::headers(location, stored).await,
+    if !options.compare || untried {
+        return Ok(Proofs::default());
     }
+    let found;
+    let known = match known {
+        Some(known) => known,
+        None => {
+            found = Headers::of(fetch::containers_beside(location, stored).await?);
+            &found
+        }
+    };
+    let is_adopted = |version: &ReadVersion| {
+        Envelope::parse(&version.bytes)
+            .is_ok_and(|text| text.entries().any(|entry| entry.wrap == Wrap::RecipeKey))
+    };
+    let headers = known.get(location.store()).await.to_vec();
+    let samples = match versions.iter().any(is_adopted) {
+        true => known.samples(location).await.to_vec(),
+        false => vec![],
+    };
+    Ok(Proofs { headers, samples })
 }
 
 /// What was read before the steps begin.
@@ -280,7 +358,6 @@ struct Located<'a> {
     key: String,
     options: &'a RewrapOptions<'a>,
     keeps_versions: bool,
-    replace_if: bool,
     first: Option<First<'a>>,
     /// The newest version that was read.
     newest: VersionId,
@@ -305,7 +382,6 @@ impl<'a> Located<'a> {
             key: location.key(stored),
             options,
             keeps_versions: capabilities.versions,
-            replace_if: capabilities.replace_if,
             first,
             newest: VersionId::new(),
             new: Bytes::new(),
@@ -320,9 +396,9 @@ impl<'a> Located<'a> {
             Some(First { versions, headers }) => (versions, headers),
             None => (read_versions(self.location, self.stored).await?, None),
         };
-        let headers = headers_for(self.location, self.stored, known, &versions, self.options).await?;
+        let proofs = proofs_for(self.location, self.stored, known, &versions, self.options).await?;
         let RewrapOptions { rotation, created, all, .. } = *self.options;
-        let judged = judge(&versions, &headers, rotation, created, all)?;
+        let judged = judge(&versions, &proofs, rotation, created, all)?;
         if let Some(new) = judged.text()? {
             self.facts.after = recipients([&new]);
             self.new = new;
@@ -343,7 +419,7 @@ impl<'a> Located<'a> {
 
     async fn write(&mut self) -> Result<RewrapReply> {
         // What a store with versions replaces is not lost, and shows in the listing.
-        let unguarded = !self.replace_if && !self.keeps_versions;
+        let unguarded = !self.keeps_versions && !self.store.conditions().await?.replace_if;
         if unguarded && !is_current(self.store, &self.key, &self.newest).await? {
             return Ok(RewrapReply::Changed);
         }
@@ -422,7 +498,8 @@ impl<'a> Located<'a> {
             self.facts.left = left;
         }
         let Judged { checked, unchecked, .. } = judged;
-        Ok(Rewrapped { stored: self.stored.into(), outcome, residue, checked, unchecked, facts: self.facts })
+        let (stored, notes) = (self.stored.into(), vec![]);
+        Ok(Rewrapped { stored, outcome, residue, notes, checked, unchecked, facts: self.facts })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::ops::atomic::{AtomicFile, Output};
 use crate::ops::events::{Event, Watched, Written};
 use crate::ops::pair_files::folder_of;
 use crate::ops::part::{self, Part};
+use crate::ops::recipe_objects::RecipeObject;
 use crate::ops::restore;
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
@@ -32,9 +33,9 @@ struct Opened {
     shown: String,
 }
 
-impl Getting<'_> {
+impl<'a> Getting<'a> {
     /// Gets one object.
-    pub(super) fn one(&self, item: &Item<'_>, jobs: usize) -> Result<()> {
+    pub(super) fn one(&self, item: &Item<'a>, jobs: usize) -> Result<()> {
         let target = self.destination.path(&item.segments);
         let shown = object_name(item.location, &item.object);
         let new = self.options.overwrite == Overwrite::Never && !item.name.is_folder();
@@ -46,7 +47,11 @@ impl Getting<'_> {
             self.observer.event(Event::WouldGet { object: &shown, output: &target, size, replaces });
             return Ok(());
         }
-        let restored = self.open(item, &shown).and_then(|opened| match self.options.salvage {
+        let reader = self.reader(item).map_err(|error| error.about(&*shown))?;
+        if RecipeObject::is_one(&reader) {
+            return self.recipe(item, reader, &target, false).map_err(|error| error.about(&*shown));
+        }
+        let restored = self.open(item, reader, &shown).and_then(|opened| match self.options.salvage {
             true => self.salvage(opened, item, &target),
             false => self.restore(opened, item, &target, jobs),
         });
@@ -56,8 +61,8 @@ impl Getting<'_> {
         Ok(())
     }
 
-    /// Fetches the beginning of a container, and finds its key.
-    fn open(&self, item: &Item<'_>, shown: &str) -> Result<Opened> {
+    /// Fetches the beginning of a container.
+    pub(super) fn reader(&self, item: &Item<'_>) -> Result<Reader> {
         let (store, key) = (item.location.shared_store(), &item.object.key);
         let pinned = self.options.which != Which::Current;
         let version = pinned.then(|| item.object.version.clone());
@@ -65,9 +70,13 @@ impl Getting<'_> {
             size if size <= WHOLE => size.max(HEADER_LEN as u64),
             _ => FRONT,
         };
-        let mut reader = Reader::open(self.handle.clone(), store, key, version, front)?;
+        Reader::open(self.handle.clone(), store, key, version, front)
+    }
+
+    /// Finds the key of a container.
+    fn open(&self, item: &Item<'_>, mut reader: Reader, shown: &str) -> Result<Opened> {
         let header = reader.header()?;
-        let identities = &self.options.identities;
+        let (key, identities) = (&item.object.key, &self.options.identities);
         let file_key = read::file_key(self.handle, item.location, key, &header, identities)?;
         Ok(Opened { opener: Opener::new(header, &file_key)?, reader, shown: shown.to_owned() })
     }
@@ -92,6 +101,7 @@ impl Getting<'_> {
             && let Some(why) = existing::same(target, &end, metadata.as_ref())?
         {
             self.skip(&target.display().to_string(), why);
+            self.observer.event(Event::Spared(len));
             return Ok(false);
         }
         self.tree.make_parents(target)?;
@@ -124,7 +134,7 @@ impl Getting<'_> {
         self.publish(out, metadata)
     }
 
-    fn output(&self, target: &Path, metadata: Option<&Metadata>) -> Result<Output> {
+    pub(super) fn output(&self, target: &Path, metadata: Option<&Metadata>) -> Result<Output> {
         match self.destination.root() {
             None => Output::open(target, restore::mode(metadata)),
             // Whatever has the name of one of many results is in its way, and is not written to.
@@ -133,7 +143,7 @@ impl Getting<'_> {
     }
 
     /// Gives a finished file its time and name. The folder is synced when all files are there.
-    fn publish(&self, out: Output, metadata: Option<&Metadata>) -> Result<()> {
+    pub(super) fn publish(&self, out: Output, metadata: Option<&Metadata>) -> Result<()> {
         let Output::Atomic(file) = out else { return Ok(()) };
         let target = file.target().to_owned();
         if let Some(times) = metadata.and_then(restore::file_times) {
@@ -240,7 +250,7 @@ impl Getting<'_> {
     }
 
     /// Standard output and devices, where one was named: they have no name to earn. Below a folder nothing is.
-    fn is_special(&self, target: &Path) -> bool {
+    pub(super) fn is_special(&self, target: &Path) -> bool {
         let special = || target.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
         self.destination.root().is_none() && (target == Path::new("-") || special())
     }

@@ -21,7 +21,7 @@ enum Message {
 
 /// The parts as the store takes them. The thread that makes them starts with the first one wanted: only then is their
 /// length known.
-pub(super) struct Parts<F> {
+pub(in crate::ops) struct Parts<F> {
     start: Option<F>,
     /// The length of all parts together, if that is known.
     size: Option<u64>,
@@ -34,12 +34,12 @@ pub(super) struct Parts<F> {
 
 impl<F: FnOnce(PartWriter) -> Result<()> + Send> Parts<F> {
     /// Parts that `start` makes another thread write; `size` in all, if that is known.
-    pub(super) fn new(size: Option<u64>, start: F) -> Self {
+    pub(in crate::ops) fn new(size: Option<u64>, start: F) -> Self {
         Self { start: Some(start), size, receiver: None, spare: None, given: None, plain_len: 0 }
     }
 
     /// The length of the plaintext, once all parts were taken.
-    pub(super) fn plain_len(&self) -> u64 {
+    pub(in crate::ops) fn plain_len(&self) -> u64 {
         self.plain_len
     }
 
@@ -94,7 +94,7 @@ impl<F: FnOnce(PartWriter) -> Result<()> + Send> PartSource for Parts<F> {
 }
 
 /// Where the encrypting thread writes. The last part, whatever its length, leaves only with [`Self::end`].
-pub(super) struct PartWriter {
+pub(in crate::ops) struct PartWriter {
     sender: mpsc::Sender<Message>,
     spares: mpsc::Receiver<BytesMut>,
     len: usize,
@@ -105,7 +105,7 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     /// Ends the parts, well or not.
-    pub(super) fn end(mut self, done: Result<u64>) {
+    pub(in crate::ops) fn end(mut self, done: Result<u64>) {
         let last = match done {
             Ok(_) if !self.part.is_empty() => self.send(),
             _ => Ok(()),

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::known::State;
 use super::ledger::end_line;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
+use crate::location::range::Range;
 use crate::rewrap::Rotation;
 use crate::store::Store;
 use crate::{Error, IoContext as _, KeyId, Result};
@@ -48,8 +49,18 @@ impl Journal {
     ///
     /// # Errors
     /// What the operating system fails with.
-    pub fn open(folder: &Path, store: &dyn Store, rotation: &Rotation, compare: bool) -> Result<Self> {
-        let name = format!("rewrap-{}", subject(store, rotation, compare));
+    pub fn open(
+        folder: &Path,
+        store: &dyn Store,
+        rotation: &Rotation,
+        range: &Range,
+        compare: bool,
+    ) -> Result<Self> {
+        Self::named(folder, &format!("rewrap-{}", subject(store, rotation, range, compare)))
+    }
+
+    /// The journal of something else that is done object by object, told apart by its name.
+    pub(in crate::ops) fn named(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(name);
         DirBuilder::new()
             .recursive(true)
@@ -67,7 +78,7 @@ impl Journal {
         Ok(Self { path, proven, unproven, state: Mutex::new(Appending { file, unsynced: 0, error: None }) })
     }
 
-    pub(super) fn has(&self, state: &State) -> bool {
+    pub(in crate::ops) fn has(&self, state: &State) -> bool {
         self.has_proven(state) || self.unproven.binary_search(state).is_ok()
     }
 
@@ -76,7 +87,7 @@ impl Journal {
     }
 
     /// Appends a line. That it could not be written is told at the end.
-    pub(super) fn add(&self, state: State) {
+    pub(in crate::ops) fn add(&self, state: State) {
         if !self.has(&state) {
             self.append(&format!("{:032x}\n", state.0));
         }
@@ -91,7 +102,7 @@ impl Journal {
     ///
     /// # Errors
     /// The first that any write gave.
-    pub(super) fn finish(&self, proven: bool) -> Result<()> {
+    pub(in crate::ops) fn finish(&self, proven: bool) -> Result<()> {
         if proven {
             self.append(&format!("{PROVEN}\n"));
         }
@@ -123,13 +134,13 @@ impl Journal {
 }
 
 /// Names the store, the keys and what else makes one run's work another's.
-fn subject(store: &dyn Store, rotation: &Rotation, compare: bool) -> String {
+fn subject(store: &dyn Store, rotation: &Rotation, range: &Range, compare: bool) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    add("sidekey rewrap 1");
+    add("sidekey rewrap 2");
     add(&store.show(""));
     let sorted = |mut ids: Vec<KeyId>| {
         ids.sort_unstable();
@@ -139,6 +150,10 @@ fn subject(store: &dyn Store, rotation: &Rotation, compare: bool) -> String {
     add(&sorted(rotation.new.iter().map(PublicKey::id).collect()));
     add(&sorted(rotation.dropped().copied().collect()));
     add(&format!("{} {compare}", rotation.keys_stay()));
+    // Workers on one machine each have their own: what one has proven says nothing of another's.
+    for border in [&range.from, &range.until] {
+        add(border.as_deref().unwrap_or_default());
+    }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -9,10 +9,10 @@ use crate::store::VersionId;
 
 /// An envelope and its versions: the first half of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct State(pub(super) u128);
+pub(in crate::ops) struct State(pub(super) u128);
 
 impl State {
-    pub(super) fn of<'v>(stored: &'v str, versions: impl IntoIterator<Item = &'v VersionId>) -> Self {
+    pub(in crate::ops) fn of<'v>(stored: &'v str, versions: impl IntoIterator<Item = &'v VersionId>) -> Self {
         let mut hash = Sha256::new();
         for part in std::iter::once(stored).chain(versions.into_iter().map(String::as_str)) {
             hash.update((part.len() as u64).to_le_bytes());
@@ -20,6 +20,11 @@ impl State {
         }
         let hash: [u8; 32] = hash.finalize().into();
         Self(hash.first_chunk().map_or(0, |half| u128::from_le_bytes(*half)))
+    }
+
+    /// The same as a number.
+    pub(in crate::ops) fn number(&self) -> u128 {
+        self.0
     }
 }
 
@@ -96,7 +101,8 @@ impl Set {
 
     fn sort(&self) {
         let mut new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
-        new.sort_unstable();
-        *self.sorted.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let mut sorted = self.sorted.write().unwrap_or_else(PoisonError::into_inner);
+        sorted.append(&mut new);
+        sorted.sort_unstable();
     }
 }

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
-use super::{RotateOptions, RotateSummary};
+use super::RotateOptions;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::location::drive::Rewrapped;
+use crate::ops::reports::Chain;
 use crate::pair::RewrapOutcome;
 use crate::store::VersionId;
-use crate::{Error, ErrorKind, IoContext as _, KeyId, Result};
+use crate::{Error, IoContext as _, KeyId, Result};
 
 /// After how many lines they are synced.
 const BATCH: u32 = 256;
@@ -30,8 +30,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Appending {
     file: File,
-    /// The hash of the line before.
-    previous: [u8; 32],
+    chain: Chain,
     unsynced: u32,
     error: Option<Error>,
 }
@@ -100,19 +99,14 @@ impl<'a> Line<'a> {
 struct Run<'a> {
     r#type: &'static str,
     location: &'a str,
+    from: Option<&'a str>,
+    until: Option<&'a str>,
     time: String,
     dry_run: bool,
     old: Vec<String>,
     new: Vec<String>,
     drop: Vec<String>,
     seed: String,
-}
-
-#[derive(Serialize)]
-struct Chained<'a, T> {
-    #[serde(flatten)]
-    line: &'a T,
-    previous: String,
 }
 
 impl Ledger {
@@ -131,29 +125,36 @@ impl Ledger {
         if metadata.len() > 0 {
             end_line(&mut file).context("cannot write the report", path)?;
         }
-        let state = Appending { file, previous: [0; 32], unsynced: 0, error: None };
+        let state = Appending { file, chain: Chain::default(), unsynced: 0, error: None };
         Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 
     /// Begins a chain with what the run is about.
     pub(super) fn begin(&self, location: &str, options: &RotateOptions<'_>) -> Result<()> {
-        self.lock().previous = [0; 32];
         let rotation = options.rotation;
-        self.write(&Run {
+        self.begin_run(&Run {
             r#type: "run",
             location,
+            from: options.range.from.as_deref(),
+            until: options.range.until.as_deref(),
             time: humantime::format_rfc3339_seconds(options.now).to_string(),
             dry_run: options.dry_run,
             old: rotation.old.iter().map(PrivateKey::id).map(|id| id.to_string()).collect(),
             new: rotation.new.iter().map(PublicKey::id).map(|id| id.to_string()).collect(),
             drop: rotation.dropped().map(ToString::to_string).collect(),
             seed: options.seed.iter().map(|byte| format!("{byte:02x}")).collect(),
-        });
+        })
+    }
+
+    /// Begins a chain with this line.
+    pub(in crate::ops) fn begin_run(&self, run: &impl Serialize) -> Result<()> {
+        self.lock().chain = Chain::default();
+        self.write(run);
         self.result()
     }
 
     /// Appends one line. That it could not be written is told at the end.
-    pub(super) fn write(&self, line: &impl Serialize) {
+    pub(in crate::ops) fn write(&self, line: &impl Serialize) {
         let mut state = self.lock();
         if state.error.is_none()
             && let Err(error) = state.append(line, &self.path)
@@ -163,12 +164,12 @@ impl Ledger {
     }
 
     /// Ends the chain with the summary, and says what its head is: the hash of the last line.
-    pub(super) fn finish(&self, summary: &RotateSummary) -> Result<String> {
+    pub(in crate::ops) fn finish(&self, summary: &impl Serialize) -> Result<String> {
         self.write(summary);
         self.result()?;
         let state = self.lock();
         state.file.sync_all().context("cannot write the report", &self.path)?;
-        Ok(hash(&state.previous))
+        Ok(state.chain.head())
     }
 
     fn result(&self) -> Result<()> {
@@ -182,13 +183,8 @@ impl Ledger {
 
 impl Appending {
     fn append(&mut self, line: &impl Serialize, path: &Path) -> Result<()> {
-        let chained = Chained { line, previous: hash(&self.previous) };
-        let mut text = serde_json::to_string(&chained)
-            .map_err(|error| Error::new(ErrorKind::Io, "cannot make JSON").because(error))?;
-        let next = Sha256::digest(&text).into();
-        text.push('\n');
+        let text = self.chain.next(line)?;
         self.file.write_all(text.as_bytes()).context("cannot write the report", path)?;
-        self.previous = next;
         self.unsynced += 1;
         if self.unsynced >= BATCH {
             self.unsynced = 0;
@@ -214,8 +210,4 @@ pub(super) fn end_line(file: &mut File) -> std::io::Result<()> {
 
 fn hex(ids: &[KeyId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
-}
-
-fn hash(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

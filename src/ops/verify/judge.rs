@@ -21,11 +21,13 @@ pub(super) struct Found {
     pub(super) error: Option<Error>,
     /// Of a container whose pair is sound.
     pub(super) header: Option<Header>,
+    /// Whether it is a container of the OpenSSL recipe, with something that may open it.
+    pub(super) is_recipe: bool,
 }
 
 impl Found {
     pub(super) fn new(object: &Object, outcome: Outcome, error: Option<Error>) -> Self {
-        Self { object: object.clone(), outcome, error, header: None }
+        Self { object: object.clone(), outcome, error, header: None, is_recipe: false }
     }
 
     /// Damage, or something that only could not be read.
@@ -163,12 +165,12 @@ impl Judge<'_> {
         };
         match front {
             Err(error) => Found::fault(container, error),
-            Ok(Front::Recipe)
+            Ok(Front::Recipe(_))
                 if seen.iter().any(|seen| matches!(seen.what, Ok(What::Ours(..) | What::Recipe))) =>
             {
-                Found::new(container, Outcome::Unchecked, None)
+                Found { is_recipe: true, ..Found::new(container, Outcome::Unchecked, None) }
             }
-            Ok(Front::Recipe) => missing("has no key file".into()),
+            Ok(Front::Recipe(_)) => missing("has no key file".into()),
             Ok(Front::Locked(Some(data_id))) if !seen.iter().any(|seen| seen.is_for(&data_id)) => {
                 missing(format!("has no envelope for its data id {data_id}"))
             }
@@ -287,7 +289,7 @@ impl Fronts {
             Ok(Front::Ours(header)) => {
                 self.ids.insert(header.data_id());
             }
-            Ok(Front::Recipe) => self.recipe = true,
+            Ok(Front::Recipe(_)) => self.recipe = true,
             Ok(Front::Locked(hint)) => {
                 self.ids.extend(hint);
                 self.all_read = false;

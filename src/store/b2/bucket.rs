@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::B2Store;
+use super::session::Session;
 use super::sse;
 use super::wire::{BucketAnswer, Buckets, LIST_BUCKETS, Nothing, UPDATE_BUCKET};
 use crate::store::{Bucket, DefaultEncryption, Encryption};
@@ -12,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 #[async_trait]
 impl Bucket for B2Store {
     async fn default_encryption(&self) -> Result<DefaultEncryption> {
-        let answer = settings(self).await.map_err(|error| self.about_bucket(error))?;
+        let answer = settings(&self.session).await.map_err(|error| self.about_bucket(error))?;
         let default =
             answer.default_server_side_encryption.filter(|default| default.is_client_authorized_to_read);
         let Some(default) = default else { return Ok(DefaultEncryption::Hidden) };
@@ -31,11 +32,11 @@ impl Bucket for B2Store {
     }
 }
 
-async fn settings(store: &B2Store) -> Result<BucketAnswer> {
-    let id = store.session.bucket_id().await?;
-    let account = store.session.account().await?;
+pub(super) async fn settings(session: &Session) -> Result<BucketAnswer> {
+    let id = session.bucket_id().await?;
+    let account = session.account().await?;
     let asked = json!({"accountId": account.id, "bucketId": id});
-    let answer: Buckets = store.session.call(&LIST_BUCKETS, &asked).await?;
+    let answer: Buckets = session.call(&LIST_BUCKETS, &asked).await?;
     let found = answer.buckets.into_iter().find(|bucket| bucket.bucket_id == id);
     found.ok_or_else(|| Error::new(ErrorKind::Refused, "the account has no such bucket"))
 }

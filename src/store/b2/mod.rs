@@ -14,6 +14,7 @@
 mod bucket;
 mod copy;
 mod date;
+mod examine;
 mod failure;
 mod get;
 mod http;
@@ -41,9 +42,10 @@ use self::large::LargeUpload;
 use self::put::Puts;
 use self::session::Session;
 use self::wire::{Action, DELETE_FILE_VERSION, File, HIDE_FILE, Nothing};
+use super::facts::Facts;
 use super::{
-    Bucket, Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed, Right,
-    Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed,
+    Right, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::secret::SecretBytes;
 use crate::{Error, ErrorKind, Result};
@@ -126,9 +128,6 @@ impl Store for B2Store {
         let account = self.session.account().await.map_err(|failure| self.about_bucket(failure))?;
         Ok(Capabilities {
             versions: true,
-            create_new: false,
-            replace_if: false,
-            delete_if: false,
             info: true,
             info_in_list: true,
             customer_keys: true,
@@ -137,7 +136,13 @@ impl Store for B2Store {
             max_part: put::MAX_PIECE,
             max_parts: large::MAX_PARTS,
             concurrency: self.session.http.connections(),
+            remote: true,
         })
+    }
+
+    /// The service knows none.
+    async fn conditions(&self) -> Result<Conditions> {
+        Ok(Conditions::default())
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
@@ -206,6 +211,11 @@ impl Store for B2Store {
 
     async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
         rights::require(&self.session, prefix, rights).await.map_err(|error| self.about_bucket(error))
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        let _ = prefix;
+        examine::examine(&self.session).await.map_err(|error| self.about_bucket(error))
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

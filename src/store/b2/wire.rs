@@ -111,6 +111,45 @@ pub(super) struct BucketAnswer {
     pub(super) bucket_id: String,
     pub(super) bucket_name: String,
     pub(super) default_server_side_encryption: Option<DefaultAnswer>,
+    pub(super) file_lock_configuration: Option<LockAnswer>,
+    #[serde(default)]
+    pub(super) lifecycle_rules: Vec<LifecycleRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LockAnswer {
+    #[serde(default)]
+    pub(super) is_client_authorized_to_read: bool,
+    pub(super) value: Option<LockSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LockSettings {
+    #[serde(default)]
+    pub(super) is_file_lock_enabled: bool,
+    pub(super) default_retention: Option<Retention>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Retention {
+    pub(super) mode: Option<String>,
+    pub(super) period: Option<Period>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Period {
+    pub(super) duration: u64,
+    pub(super) unit: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LifecycleRule {
+    pub(super) file_name_prefix: String,
+    pub(super) days_from_uploading_to_hiding: Option<u32>,
+    pub(super) days_from_hiding_to_deleting: Option<u32>,
 }
 
 #[derive(Deserialize)]

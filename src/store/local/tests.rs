@@ -223,8 +223,8 @@ fn without_locks_the_store_says_so_and_still_compares() {
     let dir = tempfile::tempdir().unwrap();
     let folders = Folders::new(Folder::root(dir.path()).unwrap());
     let store = LocalStore { inner: Arc::new(Inner::new(dir.path(), folders, false)) };
-    let capabilities = block_on(store.capabilities()).unwrap();
-    assert!(!capabilities.replace_if && !capabilities.delete_if && capabilities.create_new);
+    let conditions = block_on(store.conditions()).unwrap();
+    assert!(!conditions.replace_if && !conditions.delete_if && conditions.create_new);
     let put = |body: &'static str, only_if| {
         let options = PutOptions { only_if, ..PutOptions::default() };
         block_on(store.put("a", body.into(), &options)).map(|written| written.version)

@@ -26,7 +26,7 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
         };
         let end = options.range.as_ref().map_or(object.size, |range| range.end.min(object.size));
         let at = options.range.as_ref().map_or(0, |range| range.start.min(end));
-        let tries = self.stream("get", &object.key);
+        let tries = self.stream("reading", &object.key);
         let resuming = Resuming {
             retry: self.clone(),
             object: object.clone(),

@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 impl<S: Store + ?Sized + 'static> Retry<S> {
     /// [`Store::list`], begun again behind the last key when it breaks.
     pub(super) fn listing(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        let tries = self.stream("list", &options.prefix);
+        let tries = self.stream("listing", &options.prefix);
         let place = Place::new(&options);
         let listing = Listing { retry: self, options, place, items: None, tries, ended: false };
         stream::unfold(listing, |mut listing| async { listing.next().await.map(|item| (item, listing)) })
@@ -24,7 +24,7 @@ impl<S: Store + ?Sized + 'static> Retry<S> {
 
     /// [`Store::unfinished`], begun again when it breaks.
     pub(super) fn all_unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        let (prefix, tries) = (prefix.to_owned(), self.stream("unfinished", prefix));
+        let (prefix, tries) = (prefix.to_owned(), self.stream("listing unfinished uploads", prefix));
         let listing = UnfinishedListing {
             retry: self,
             prefix,

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionRule,
 };
 
-use super::fault::{Doing, Fault, answer};
+use super::fault::{Doing, Fault};
 use super::sse::content_md5;
 use super::{S3Store, WAIT};
 use crate::store::{Bucket, DefaultEncryption, Encryption};
@@ -20,6 +20,12 @@ impl Bucket for S3Store {
         match self.encryption_rule().await {
             Ok(rule) => Ok(by_default(rule.as_ref())),
             Err(fault) if fault.is_denied() => Ok(DefaultEncryption::Hidden),
+            // Some answer as if nothing special was asked.
+            Err(fault) if fault.is_unknown_there() || fault.status == 200 => {
+                let error =
+                    fault.says(ErrorKind::Refused, "the service keeps no default encryption of buckets");
+                Err(error.about(self.show_bucket()))
+            }
             Err(fault) => Err(fault.error(Doing::Reading).about(self.show_bucket())),
         }
     }
@@ -50,7 +56,7 @@ impl S3Store {
 
     async fn encryption_rule(&self) -> Result<Option<ServerSideEncryptionRule>, Fault> {
         let client = self.client().await.map_err(|error| Fault::of(&error))?;
-        match answer(WAIT, client.get_bucket_encryption().bucket(self.bucket_name()).send()).await {
+        match self.answer(WAIT, client.get_bucket_encryption().bucket(self.bucket_name()).send()).await {
             Ok(answer) => {
                 let configuration = answer.server_side_encryption_configuration;
                 Ok(configuration.and_then(|all| all.rules.into_iter().next()))
@@ -87,12 +93,14 @@ impl S3Store {
             .server_side_encryption_configuration(configuration)
             .customize()
             .mutate_request(with_content_md5);
-        answer(WAIT, request.send()).await.map(|_| ())
+        self.answer(WAIT, request.send()).await.map(|_| ())
     }
 
     async fn clear_encryption(&self) -> Result<(), Fault> {
         let client = self.client().await.map_err(|error| Fault::of(&error))?;
-        answer(WAIT, client.delete_bucket_encryption().bucket(self.bucket_name()).send()).await.map(|_| ())
+        self.answer(WAIT, client.delete_bucket_encryption().bucket(self.bucket_name()).send())
+            .await
+            .map(|_| ())
     }
 }
 

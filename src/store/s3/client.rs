@@ -14,13 +14,15 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Settings;
+use super::{Settings, is_this_machine};
 use crate::{Error, ErrorKind, Result};
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -48,21 +50,58 @@ pub(super) fn certificates(settings: &Settings) -> Result<Option<Certificates>> 
     }
 }
 
-/// Whether there is a certificate, and the text of all of them can be decoded.
+/// Whether there are certificates, and all of them can be read: the client takes what it is given for good.
 fn are_certificates(pem: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(pem) else { return false };
     let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
     let is_whole = |block: &str| {
         let body = block.split_once("-----END CERTIFICATE-----").map(|(body, _)| body);
         let body: Option<String> = body.map(|body| body.split_whitespace().collect());
-        body.is_some_and(|body| STANDARD.decode(body).is_ok_and(|der| der.first() == Some(&0x30)))
+        body.is_some_and(|body| STANDARD.decode(body).is_ok_and(|der| is_certificate(&der)))
     };
     blocks.peek().is_some() && blocks.all(is_whole)
 }
 
+/// Whether DER has the fields of a certificate (RFC 5280): version, serial number, algorithm, issuer, validity, subject,
+/// key; perhaps extensions; then the algorithm again and the signature.
+fn is_certificate(der: &[u8]) -> bool {
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    const INTEGER: u8 = 0x02;
+    const BIT_STRING: u8 = 0x03;
+    let Some(outer) = fields(der) else { return false };
+    let [(SEQUENCE, certificate)] = outer[..] else { return false };
+    let Some(parts) = fields(certificate) else { return false };
+    let [(SEQUENCE, signed), (SEQUENCE, _), (BIT_STRING, _)] = parts[..] else { return false };
+    let Some(signed) = fields(signed) else { return false };
+    let kinds: Vec<u8> = signed.iter().map(|(kind, _)| *kind).collect();
+    let kinds = kinds.strip_prefix(&[VERSION]).unwrap_or(&kinds);
+    let more = kinds.strip_prefix(&[INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]);
+    more.is_some_and(|more| more.iter().all(|kind| matches!(kind, 0x81 | 0x82 | 0xa3)))
+}
+
+/// The values that follow each other in DER, with their kinds, when they fill it.
+fn fields(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let mut found = Vec::new();
+    while let [kind, first, rest @ ..] = der {
+        let (len, rest) = match first {
+            0..=0x7f => (usize::from(*first), rest),
+            0x81 | 0x82 | 0x83 | 0x84 => {
+                let (len, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                (len.iter().fold(0, |all, byte| all << 8 | usize::from(*byte)), rest)
+            }
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(len)?;
+        found.push((*kind, value));
+        der = rest;
+    }
+    der.is_empty().then_some(found)
+}
+
 /// The client of these settings. What is not in them comes from where the `aws` tool takes it.
 pub(super) async fn connect(settings: &Settings, certificates: Option<Certificates>) -> Result<Connected> {
-    let shared = shared(settings, http(certificates)?).await;
+    let shared = shared(settings, http(certificates.clone(), false)?).await;
     let endpoint = settings.endpoint.clone().or_else(|| configured_endpoint(&shared));
     let path_style = settings.path_style.unwrap_or(endpoint.is_some());
     let mut config = Builder::from(&shared)
@@ -71,6 +110,9 @@ pub(super) async fn connect(settings: &Settings, certificates: Option<Certificat
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if shared.region().is_none() {
         config = config.region(Region::from_static(REGION));
+    }
+    if endpoint.as_deref().is_some_and(is_here) {
+        config.set_http_client(Some(http(certificates, true)?));
     }
     config.set_endpoint_url(endpoint.clone());
     Ok(Connected { client: Client::from_conf(config.build()), endpoint })
@@ -125,7 +167,13 @@ fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
     own.or_else(|| shared.endpoint_url().map(str::to_owned))
 }
 
-fn http(certificates: Option<Certificates>) -> Result<SharedHttpClient> {
+/// Whether an address is one of this machine, to which no proxy leads.
+fn is_here(endpoint: &str) -> bool {
+    endpoint.split_once("://").is_some_and(|(_, rest)| is_this_machine(rest))
+}
+
+/// `direct`: past the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, but for `NO_PROXY`).
+fn http(certificates: Option<Certificates>, direct: bool) -> Result<SharedHttpClient> {
     let mut trust = TrustStore::default();
     if let Some(pem) = certificates {
         trust = trust.with_pem_certificate(pem);
@@ -133,10 +181,17 @@ fn http(certificates: Option<Certificates>) -> Result<SharedHttpClient> {
     let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| {
         Error::new(ErrorKind::Refused, "cannot prepare encrypted connections").because(error)
     })?;
-    let client = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build_https();
+    let proxy = if direct { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+    let client =
+        aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut connector = Connector::builder().proxy_config(proxy.clone());
+            connector.set_connector_settings(settings.cloned());
+            if let Some(components) = components {
+                connector.set_sleep_impl(components.sleep_impl());
+            }
+            let provider = Provider::Rustls(CryptoMode::AwsLc);
+            connector.tls_provider(provider).tls_context(context.clone()).build()
+        });
     Ok(client)
 }
 
@@ -144,12 +199,25 @@ fn http(certificates: Option<Certificates>) -> Result<SharedHttpClient> {
 mod tests {
     use super::*;
 
+    const CERTIFICATE: &str = "\
+        MIIBbjCCARWgAwIBAgIUTR4WI83oSnB0xzJ1wfS8yHxcUjUwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBeDAgFw0yNj\
+        ExMjExOTE5MzdaGA8yMTA5MDExMDE5MTkzN1owDDEKMAgGA1UEAwwBeDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IA\
+        BOoLNlW5MJuE0GxJMsQcI52GqetBwXlg4HTf1/X9htbYPnESF28CsrPADtXaiLythXuZwd+Z1JrokdiaS1ao5F+jUz\
+        BRMB0GA1UdDgQWBBQg5kCGCdwVpEuZlATOc1gTssiHkDAfBgNVHSMEGDAWgBQg5kCGCdwVpEuZlATOc1gTssiHkDAP\
+        BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0cAMEQCIF9+kkjoxIZg5EMP2oHcbA8I8DMtUi8fdHBTV541Qot9Ai\
+        B/716323cLd1cxBbwYRll75Le98Jhwwx58095L17jVhQ==";
+
     #[test]
     fn a_file_of_certificates_holds_whole_ones() {
-        let good = "x\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let pem = |body: &str| format!("x\n-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let good = pem(CERTIFICATE);
         assert!(are_certificates(good.as_bytes()));
         assert!(are_certificates(format!("{good}{good}").as_bytes()));
-        for bad in ["", "text", "-----BEGIN CERTIFICATE-----\nMAA=\n", &good.replace("MAA=", "M!")] {
+        let der = STANDARD.decode(CERTIFICATE).unwrap();
+        let decodes = [&der[..der.len() - 1], &[0x30, 0], &der[4..], &[der.clone(), vec![0]].concat()];
+        let decodes = decodes.map(|der| pem(&STANDARD.encode(der)));
+        let others = ["".into(), "text".into(), "-----BEGIN CERTIFICATE-----\nMAA=\n".into(), pem("M!")];
+        for bad in decodes.iter().chain(&others) {
             assert!(!are_certificates(bad.as_bytes()), "{bad:?}");
         }
     }

@@ -2,9 +2,10 @@
 //! conditional, as services that know conditions know them for completed uploads, and few for copies.
 
 use aws_sdk_s3::types::MetadataDirective;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use bytes::Bytes;
 
-use super::fault::{Doing, Fault, answer};
+use super::fault::{Doing, Fault};
 use super::names::copy_source;
 use super::object::{Head, metadata};
 use super::sse::{customer_key, encrypted, with_key, with_source_key};
@@ -47,7 +48,7 @@ impl S3Store {
             .set_metadata(metadata(&options.info)?);
         let request = encrypted!(request, options.encryption.as_ref());
         let request = with_source_key!(request, options.source_key.as_ref());
-        match answer(WORK, request.send()).await {
+        match self.answer(WORK, request.customize().mutate_request(without_body).send()).await {
             Ok(copied) => {
                 let etag = copied.copy_object_result().and_then(|result| result.e_tag());
                 Ok(Written { version: id(copied.version_id(), etag) })
@@ -102,7 +103,8 @@ impl S3Store {
                 .copy_source_range(format!("bytes={start}-{}", end - 1));
             let request = with_key!(request, customer_key(source.options.encryption.as_ref()));
             let request = with_source_key!(request, source.options.source_key.as_ref());
-            let copied = match answer(WORK, request.send()).await {
+            let request = request.customize().mutate_request(without_body);
+            let copied = match self.answer(WORK, request.send()).await {
                 Ok(copied) => copied,
                 Err(fault) => return Err(self.copy_failed(fault, source).await),
             };
@@ -136,4 +138,9 @@ struct Source<'a> {
 fn is_too_large(fault: &Fault) -> bool {
     matches!(&*fault.code, "InvalidRequest" | "EntityTooLarge")
         && fault.message.contains("larger than the maximum")
+}
+
+/// Radosgw wants the length said even where there is nothing.
+fn without_body(request: &mut HttpRequest) {
+    request.headers_mut().insert("content-length", "0");
 }

@@ -13,7 +13,7 @@ use aws_sdk_s3::types::{
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use super::fault::{Doing, answer};
+use super::fault::Doing;
 use super::names::decoded;
 use super::versions::{Versioning, bare, id, size, time};
 use super::{S3Store, WAIT};
@@ -169,7 +169,8 @@ impl Pages<'_> {
             Next::Token(token) => request.continuation_token(token),
             _ => request.set_start_after(self.options.after.clone()),
         };
-        let page = answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
+        let page =
+            self.store.answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
         let encoded = page.encoding_type().is_some();
         let objects = page.contents().iter().map(|found| current(found, encoded));
         self.take(objects.collect(), page.common_prefixes(), encoded);
@@ -196,7 +197,7 @@ impl Pages<'_> {
             .set_key_marker(key)
             .set_version_id_marker(version)
             .encoding_type(EncodingType::Url);
-        let page = answer(WAIT, request.send()).await.map_err(|fault| {
+        let page = self.store.answer(WAIT, request.send()).await.map_err(|fault| {
             let is_denied = fault.is_denied();
             let error = fault.error(Doing::Reading);
             if is_denied { error.hint("allow s3:ListBucketVersions on the bucket") } else { error }
@@ -334,7 +335,8 @@ impl Uploads<'_> {
             .set_key_marker(key)
             .set_upload_id_marker(upload)
             .encoding_type(EncodingType::Url);
-        let page = answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
+        let page =
+            self.store.answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
         let encoded = page.encoding_type().is_some();
         let found = page.uploads().iter().map(|found| unfinished(found, encoded));
         // Some services list by the whole key and not by how it begins.

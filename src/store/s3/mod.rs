@@ -6,6 +6,7 @@
 mod bucket;
 mod client;
 mod copy;
+mod examine;
 mod fault;
 mod list;
 mod names;
@@ -24,16 +25,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use self::client::{Certificates, Connected};
-use self::probe::Conditions;
+use self::fault::Fault;
+use self::probe::Honoured;
 use self::versions::Versioning;
+use super::facts::Facts;
 use super::{
-    Bucket, Capabilities, Download, Encryption, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed,
-    Store, Unfinished, Upload, VersionId, Written,
+    Bucket, Capabilities, Conditions, Download, Encryption, GetOptions, ListOptions, Listed, Object,
+    PutOptions, Resumed, Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::secret::SecretBytes;
 use crate::{Error, ErrorKind, Result};
@@ -100,12 +105,14 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
             .hint("it begins with https:// (or http:// on this machine)"));
     }
     let certificates = client::certificates(&settings)?;
+    let permits = Semaphore::new(connections(&settings));
     let shared = Shared {
         settings,
         certificates: Mutex::new(certificates),
         connected: OnceCell::new(),
         versioning: OnceCell::new(),
-        conditions: OnceCell::new(),
+        honoured: OnceCell::new(),
+        permits,
     };
     Ok(Arc::new(S3Store { shared: Arc::new(shared) }))
 }
@@ -121,7 +128,9 @@ struct Shared {
     certificates: Mutex<Option<Certificates>>,
     connected: OnceCell<Connected>,
     versioning: OnceCell<Versioning>,
-    conditions: OnceCell<Conditions>,
+    honoured: OnceCell<Honoured>,
+    /// One for each request that may be under way.
+    permits: Semaphore,
 }
 
 impl S3Store {
@@ -136,6 +145,20 @@ impl S3Store {
             client::connect(&shared.settings, certificates)
         };
         shared.connected.get_or_try_init(connect).await
+    }
+
+    /// Sends a request when there is a connection for it, and waits for the head of its answer.
+    async fn answer<T, E>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Fault>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        // Nobody closes it.
+        let _permit = self.shared.permits.acquire().await;
+        fault::answer(limit, request).await
     }
 
     fn bucket_name(&self) -> &str {
@@ -177,6 +200,13 @@ fn is_this_machine(address: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+fn connections(settings: &Settings) -> usize {
+    match settings.connections {
+        0 => CONNECTIONS,
+        connections => connections.min(Semaphore::MAX_PERMITS),
+    }
+}
+
 /// How long to wait for the answer to so many bytes.
 fn wait_for(len: usize) -> Duration {
     WAIT + Duration::from_secs(len as u64 / SLOWEST)
@@ -195,13 +225,9 @@ impl Store for S3Store {
     }
 
     async fn capabilities(&self) -> Result<Capabilities> {
-        let conditions = self.conditions().await?;
         Ok(Capabilities {
             // What was kept before versions were suspended is listed, read and deleted by its id.
             versions: self.versioning().await? != Versioning::Off,
-            create_new: conditions.create_new,
-            replace_if: conditions.replace_if.is_some(),
-            delete_if: conditions.delete_if,
             info: true,
             info_in_list: false,
             customer_keys: true,
@@ -209,11 +235,13 @@ impl Store for S3Store {
             min_part: MIN_PART,
             max_part: MAX_PART,
             max_parts: MAX_PARTS,
-            concurrency: match self.shared.settings.connections {
-                0 => CONNECTIONS,
-                connections => connections,
-            },
+            concurrency: connections(&self.shared.settings),
+            remote: true,
         })
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        Ok(self.honoured().await?.into())
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
@@ -271,6 +299,10 @@ impl Store for S3Store {
 
     fn check_key(&self, key: &str) -> Result<()> {
         names::check(key).map_err(|error| error.about(self.show(key)))
+    }
+
+    async fn facts(&self, prefix: &str) -> Result<Facts> {
+        self.examine(prefix).await
     }
 
     fn bucket(&self) -> Option<&dyn Bucket> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use super::fault::{Doing, Fault, answer, chain};
+use super::fault::{Doing, Fault, chain};
 use super::sse::{content_md5, encrypted, with_key};
 use super::versions::{Asked, Versioning, Which, bare, id, size, time};
 use super::{MAX_PART, S3Store, WAIT, wait_for};
@@ -61,7 +61,7 @@ impl S3Store {
             .content_md5(content_md5(&body))
             .body(ByteStream::from(body));
         let request = encrypted!(request, options.encryption.as_ref());
-        match answer(limit, request.send()).await {
+        match self.answer(limit, request.send()).await {
             Ok(written) => Ok(Written { version: id(written.version_id(), written.e_tag()) }),
             Err(fault) if conditional && fault.is_not_found() => {
                 Err(fault.says(ErrorKind::Conflict, "what was to be replaced is gone"))
@@ -75,13 +75,13 @@ impl S3Store {
         if *only_if == OnlyIf::Always {
             return Ok(Condition::default());
         }
-        let conditions = self.conditions().await?;
+        let honoured = self.honoured().await?;
         match only_if {
-            OnlyIf::Absent if conditions.create_new => {
+            OnlyIf::Absent if honoured.create_new => {
                 Ok(Condition { if_match: None, if_none_match: Some("*".into()) })
             }
             OnlyIf::Version(version) => {
-                let Some(form) = conditions.replace_if else { return Ok(Condition::default()) };
+                let Some(form) = honoured.replace_if else { return Ok(Condition::default()) };
                 let etag = match Which::parse(version) {
                     Which::Null(etag) => etag.to_owned(),
                     Which::Named(_) => self.etag_of_current(key, version).await?,
@@ -127,7 +127,7 @@ impl S3Store {
             .set_if_match(asked.if_match.clone())
             .set_range(range.clone());
         let request = with_key!(request, options.customer_key.as_ref());
-        let answer = match answer(WAIT, request.send()).await {
+        let answer = match self.answer(WAIT, request.send()).await {
             Ok(answer) => answer,
             Err(fault) if fault.status == 416 => return self.no_bytes(key, &asked, options).await,
             Err(fault) => {
@@ -208,7 +208,7 @@ impl S3Store {
             .set_version_id(asked.version_id.clone())
             .set_if_match(asked.if_match.clone());
         let request = with_key!(request, customer_key);
-        let answer = answer(WAIT, request.send()).await?;
+        let answer = self.answer(WAIT, request.send()).await?;
         let object = Object {
             key: key.to_owned(),
             version: id(answer.version_id(), answer.e_tag()),
@@ -260,8 +260,9 @@ impl S3Store {
             (Which::Named(_), Versioning::Off) => return Ok(()), // Nothing there has a name.
             (Which::Named(_), _) => {}
             (Which::Null(_), Versioning::Off) => {
-                if_match =
-                    asked.if_match.filter(|_| self.shared.conditions.get().is_some_and(|all| all.delete_if));
+                // Whoever deletes under conditions has asked for them.
+                let honoured = self.shared.honoured.get().is_some_and(|all| all.delete_if);
+                if_match = asked.if_match.filter(|_| honoured);
             }
             // Deletes know no ETag of a version, and another one may have taken the place.
             (Which::Null(_), _) if !self.is_there(key, version).await? => return Ok(()),
@@ -275,7 +276,7 @@ impl S3Store {
             .key(key)
             .set_version_id(asked.version_id.clone())
             .set_if_match(if_match);
-        match answer(WAIT, request.send()).await {
+        match self.answer(WAIT, request.send()).await {
             Ok(_) => Ok(()),
             Err(fault) if fault.is_not_found() || fault.is_precondition() => Ok(()),
             Err(fault) if fault.is_denied() => Err(self.delete_denied(&fault, key, asked.version_id).await),
@@ -313,7 +314,7 @@ impl S3Store {
             }
         }
         let request = self.client().await?.delete_object().bucket(self.bucket_name()).key(key);
-        match answer(WAIT, request.send()).await {
+        match self.answer(WAIT, request.send()).await {
             Ok(hidden) => Ok(id(hidden.version_id(), None)),
             Err(fault) => Err(fault.error(Doing::Once)),
         }

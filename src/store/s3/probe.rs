@@ -9,22 +9,28 @@ use bytes::Bytes;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-use super::fault::{Doing, Fault, answer};
+use super::fault::{Doing, Fault};
 use super::sse::content_md5;
 use super::versions::{NULL, Versioning, bare, quoted};
 use super::{S3Store, WAIT};
-use crate::store::Store as _;
+use crate::store::{Conditions, Store as _};
 use crate::{Error, ErrorKind, Result};
 
 /// Which conditions the bucket holds writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Conditions {
+pub(super) struct Honoured {
     /// `If-None-Match: *` on a write.
     pub(super) create_new: bool,
     /// `If-Match` on a write.
     pub(super) replace_if: Option<Form>,
     /// `If-Match` on a delete.
     pub(super) delete_if: bool,
+}
+
+impl From<Honoured> for Conditions {
+    fn from(Honoured { create_new, replace_if, delete_if }: Honoured) -> Self {
+        Self { create_new, replace_if: replace_if.is_some(), delete_if }
+    }
 }
 
 /// How the service wants an ETag in `If-Match`.
@@ -56,7 +62,7 @@ impl S3Store {
 
     async fn ask_versioning(&self) -> Result<Versioning> {
         let request = self.client().await?.get_bucket_versioning().bucket(self.bucket_name());
-        match answer(WAIT, request.send()).await {
+        match self.answer(WAIT, request.send()).await {
             Ok(answer) => Ok(match answer.status() {
                 Some(BucketVersioningStatus::Enabled) => Versioning::On,
                 Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
@@ -72,22 +78,23 @@ impl S3Store {
     }
 
     /// Which conditions the bucket honours; none where nobody may try.
-    pub(super) async fn conditions(&self) -> Result<Conditions> {
-        self.shared.conditions.get_or_try_init(|| self.try_conditions()).await.copied()
+    pub(super) async fn honoured(&self) -> Result<Honoured> {
+        self.shared.honoured.get_or_try_init(|| self.try_conditions()).await.copied()
     }
 
-    async fn try_conditions(&self) -> Result<Conditions> {
+    async fn try_conditions(&self) -> Result<Honoured> {
         let versioning = self.versioning().await?;
         if versioning != Versioning::Off && self.locks_by_default().await {
-            return Ok(Conditions::default()); // What is tried could not be removed.
+            return Ok(Honoured::default()); // What is tried could not be removed.
         }
         let client = self.client().await?;
-        let mut probe = Probe { client, bucket: self.bucket_name(), key: probe_key()?, written: Vec::new() };
+        let mut probe =
+            Probe { store: self, client, bucket: self.bucket_name(), key: probe_key()?, written: Vec::new() };
         let tried = probe.run(versioning).await;
         probe.clean(versioning).await;
         match tried {
             Ok(conditions) => Ok(conditions),
-            Err(fault) if fault.is_denied() => Ok(Conditions::default()),
+            Err(fault) if fault.is_denied() => Ok(Honoured::default()),
             Err(fault) => Err(fault.error(Doing::Writing).about(self.show(&probe.key))),
         }
     }
@@ -96,7 +103,7 @@ impl S3Store {
     async fn locks_by_default(&self) -> bool {
         let Ok(client) = self.client().await else { return false };
         let request = client.get_object_lock_configuration().bucket(self.bucket_name());
-        let Ok(answer) = answer(WAIT, request.send()).await else { return false };
+        let Ok(answer) = self.answer(WAIT, request.send()).await else { return false };
         answer.object_lock_configuration().is_some_and(|lock| {
             lock.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled)
                 && lock.rule().is_some_and(|rule| rule.default_retention().is_some())
@@ -105,6 +112,7 @@ impl S3Store {
 }
 
 struct Probe<'a> {
+    store: &'a S3Store,
     client: &'a Client,
     bucket: &'a str,
     key: String,
@@ -123,8 +131,8 @@ enum Tried {
 }
 
 impl Probe<'_> {
-    async fn run(&mut self, versioning: Versioning) -> Result<Conditions, Fault> {
-        let Tried::Done(etag) = self.put(None, None).await? else { return Ok(Conditions::default()) };
+    async fn run(&mut self, versioning: Versioning) -> Result<Honoured, Fault> {
+        let Tried::Done(etag) = self.put(None, None).await? else { return Ok(Honoured::default()) };
         let mut form = None;
         for candidate in [Form::Quoted, Form::Bare] {
             if let Tried::Done(_) = self.put(Some(candidate.of(&etag)), None).await? {
@@ -140,7 +148,7 @@ impl Probe<'_> {
         };
         let create_new = matches!(self.put(None, Some("*".into())).await?, Tried::Spared);
         let delete_if = versioning == Versioning::Off && replace_if.is_some() && self.spares().await?;
-        Ok(Conditions { create_new, replace_if, delete_if })
+        Ok(Honoured { create_new, replace_if, delete_if })
     }
 
     async fn put(&mut self, if_match: Option<String>, if_none_match: Option<String>) -> Result<Tried, Fault> {
@@ -156,7 +164,7 @@ impl Probe<'_> {
             .set_if_none_match(if_none_match)
             .content_md5(content_md5(&body))
             .body(body.into());
-        match answer(WAIT, request.send()).await {
+        match self.store.answer(WAIT, request.send()).await {
             Ok(written) => {
                 self.written.push(written.version_id().map(str::to_owned));
                 Ok(Tried::Done(written.e_tag().unwrap_or_default().to_owned()))
@@ -172,7 +180,7 @@ impl Probe<'_> {
     /// Whether a delete leaves alone what has another ETag.
     async fn spares(&self) -> Result<bool, Fault> {
         let request = self.client.delete_object().bucket(self.bucket).key(&self.key).if_match(quoted(WRONG));
-        match answer(WAIT, request.send()).await {
+        match self.store.answer(WAIT, request.send()).await {
             Ok(_) => Ok(false),
             Err(fault) if fault.is_precondition() => Ok(true),
             Err(fault) if fault.is_unknown_there() || fault.status == 400 => Ok(false),
@@ -190,7 +198,7 @@ impl Probe<'_> {
         for version in versions {
             let request =
                 self.client.delete_object().bucket(self.bucket).key(&self.key).set_version_id(version);
-            let _ = answer(WAIT, request.send()).await;
+            let _ = self.store.answer(WAIT, request.send()).await;
         }
     }
 }

@@ -8,10 +8,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::fault::{Doing, Fault, answer};
+use super::fault::{Doing, Fault};
 use super::object::{Condition, metadata};
 use super::sse::{content_md5, customer_key, encrypted, with_key};
-use super::versions::{Versioning, id, size};
+use super::versions::{Asked, Versioning, bare, id, size};
 use super::{MAX_PARTS, S3Store, WAIT, WORK, wait_for};
 use crate::store::{
     DATA_ID_INFO, ListOptions, Listed, Part, PutOptions, Resumed, Store as _, Unfinished, Upload, VersionId,
@@ -58,7 +58,7 @@ impl S3Store {
             .key(key)
             .set_metadata(metadata(&options.info)?);
         let request = encrypted!(request, options.encryption.as_ref());
-        let begun = match answer(WAIT, request.send()).await {
+        let begun = match self.answer(WAIT, request.send()).await {
             Ok(begun) => begun,
             Err(fault) => {
                 return Err(self.write_failed(fault, Doing::Writing, options.encryption.as_ref()).await);
@@ -97,7 +97,8 @@ impl S3Store {
                 .key(&unfinished.key)
                 .upload_id(&unfinished.id)
                 .set_part_number_marker(marker.clone());
-            let page = answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
+            let page =
+                self.answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading))?;
             for part in page.parts() {
                 let number = part.part_number().and_then(|number| u32::try_from(number).ok());
                 if let (Some(number), Some(etag)) = (number, part.e_tag()) {
@@ -119,7 +120,7 @@ impl S3Store {
     pub(super) async fn abort_upload(&self, key: &str, id: &str) -> Result<()> {
         let request =
             self.client().await?.abort_multipart_upload().bucket(self.bucket_name()).key(key).upload_id(id);
-        match answer(WAIT, request.send()).await {
+        match self.answer(WAIT, request.send()).await {
             Ok(_) => Ok(()),
             Err(fault) if fault.is_not_found() => Ok(()),
             Err(fault) => Err(fault.error(Doing::Writing)),
@@ -159,7 +160,7 @@ impl S3Upload {
             .body(ByteStream::from(body));
         let encryption = self.options.encryption.as_ref();
         let request = with_key!(request, customer_key(encryption));
-        match answer(wait_for(len), request.send()).await {
+        match self.store.answer(wait_for(len), request.send()).await {
             Ok(part) => {
                 let etag = part.e_tag().unwrap_or_default().to_owned();
                 self.sent(number, Sent { etag, size: len as u64 });
@@ -201,8 +202,15 @@ impl S3Upload {
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .set_if_match(condition.if_match)
             .set_if_none_match(condition.if_none_match);
-        let completed = answer(WORK, request.send()).await?;
-        Ok(Written { version: id(completed.version_id(), completed.e_tag()) })
+        let completed = self.store.answer(WORK, request.send()).await?;
+        let etag = completed.e_tag().filter(|etag| !bare(etag).is_empty());
+        if completed.version_id().is_none() && etag.is_none() {
+            // Radosgw does not say what it made.
+            let key = customer_key(self.options.encryption.as_ref());
+            let head = self.store.head(&self.key, &Asked::default(), key).await?;
+            return Ok(Written { version: head.object.version });
+        }
+        Ok(Written { version: id(completed.version_id(), etag) })
     }
 
     async fn not_completed(&self, fault: Fault, total: u64) -> Result<Written> {

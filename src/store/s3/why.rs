@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::fault::{Doing, Fault, answer};
+use super::fault::{Doing, Fault};
 use super::sse::customer_key;
 use super::versions::Asked;
 use super::{S3Store, WAIT};
@@ -19,7 +19,7 @@ impl S3Store {
             "delete it again after that; nobody can before, or only who may bypass governance",
         );
         let request = client.get_object_retention().bucket(bucket).key(key).set_version_id(version.clone());
-        if let Ok(answer) = answer(WAIT, request.send()).await
+        if let Ok(answer) = self.answer(WAIT, request.send()).await
             && let Some(retention) = answer.retention()
             && let Some(until) =
                 retention.retain_until_date().and_then(|until| SystemTime::try_from(*until).ok())
@@ -32,7 +32,7 @@ impl S3Store {
                 .hint(hint);
         }
         let request = client.get_object_legal_hold().bucket(bucket).key(key).set_version_id(version);
-        if let Ok(answer) = answer(WAIT, request.send()).await
+        if let Ok(answer) = self.answer(WAIT, request.send()).await
             && answer
                 .legal_hold()
                 .and_then(|hold| hold.status())
@@ -58,7 +58,7 @@ impl S3Store {
         }
         let about_keys = fault.status == 400
             && matches!(&*fault.code, "" | "InvalidRequest" | "InvalidArgument")
-            && (fault.message.is_empty() || fault.message.to_lowercase().contains("encrypt"));
+            && (fault.message.is_empty() || is_about_keys(&fault.message.to_lowercase()));
         match customer_key {
             None if about_keys => key_missing(&fault),
             Some(_) if about_keys && fault.message.contains("not applicable") => fault
@@ -102,6 +102,11 @@ impl S3Store {
             _ => error,
         }
     }
+}
+
+/// Radosgw says of a wrong key that its MD5 is another one.
+fn is_about_keys(message: &str) -> bool {
+    message.contains("encrypt") || message.contains("md5 hash of the key")
 }
 
 fn key_missing(fault: &Fault) -> Error {

@@ -9,8 +9,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use sidekey::store::memory::MemoryStore;
 use sidekey::store::{
-    Capabilities, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store, Unfinished, Upload,
-    VersionId, Written,
+    Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store,
+    Unfinished, Upload, VersionId, Written,
 };
 use sidekey::{Error, ErrorKind, Result};
 
@@ -33,6 +33,10 @@ impl Store for Spotted {
 
     async fn capabilities(&self) -> Result<Capabilities> {
         self.0.capabilities().await
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        self.0.conditions().await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {

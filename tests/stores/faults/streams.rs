@@ -147,7 +147,7 @@ fn a_download_that_never_goes_on_is_given_up_with_what_came() {
         assert_eq!(bytes, noise(8, 1000)[..500]);
         let error = last.as_ref().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Transient);
-        assert!(error.line().contains("(get failed "), "{error:?}");
+        assert!(error.line().contains("(reading failed "), "{error:?}");
         assert!(clock.waits().iter().sum::<Duration>() <= Policy::default().total);
         assert!(faulty.calls() > 10);
     });
@@ -322,7 +322,7 @@ fn a_list_that_never_goes_on_ends_with_the_error() {
         let error = found[2].as_ref().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Transient);
         assert!(error.line().starts_with("memory:: an injected fault"), "{error:?}");
-        assert!(error.line().contains("(list failed "), "{error:?}");
+        assert!(error.line().contains("(listing failed "), "{error:?}");
     });
 }
 

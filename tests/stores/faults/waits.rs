@@ -40,7 +40,7 @@ fn waits_double_up_to_a_limit_less_up_to_a_half_by_chance() {
     assert_eq!(error.kind(), ErrorKind::Transient);
     assert_eq!(
         error.line(),
-        format!("memory:a/b: an injected fault before anything was done (stat failed 15 times in {time})")
+        format!("memory:a/b: an injected fault before anything was done (looking failed 15 times in {time})")
     );
 }
 
@@ -63,7 +63,7 @@ fn it_is_given_up_before_the_time_is_over() {
     let passed: Duration = layers.clock.waits().iter().sum();
     let total = Policy::default().total;
     assert!(passed <= total && passed > total - Duration::from_secs(61), "{passed:?}");
-    assert!(error.line().contains("(capabilities failed "), "{error:?}");
+    assert!(error.line().contains("(asking what it can do failed "), "{error:?}");
 }
 
 #[test]
