@@ -204,7 +204,8 @@ impl Rotating<'_> {
         parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), entries, |entry| {
             self.entry(entry, pass)
         });
-        if self.target.path.is_empty() && self.options.range.has(MASTERS) && !self.is_refused() {
+        let has_masters = self.target.path.is_empty() && self.options.range.has(MASTERS);
+        if has_masters && pass != Pass::Recipes && !self.is_refused() {
             runtime.block_on(self.masters(pass));
         }
         Ok(())
@@ -233,8 +234,8 @@ impl Rotating<'_> {
             match self.check_master(stored, versions).await {
                 Ok(()) => {
                     let versions = versions.to_vec();
-                    self.envelope(Envelope { stored, versions, headers: None, may_be_recipe: false }, pass)
-                        .await;
+                    let may_be_recipe = false;
+                    self.envelope(Envelope { stored, versions, headers: None, may_be_recipe }, pass).await;
                 }
                 Err(_) if pass == Pass::Second && self.tally.has_failures() => {}
                 Err(error) => self.failed(&error),
