@@ -62,7 +62,7 @@ impl Place {
                 if to_write && !root.exists() {
                     std::fs::create_dir_all(root).context("cannot make the folder", root)?;
                 }
-                Location::new(Traced::new(Arc::new(LocalStore::open(root)?)), "")?
+                Location::new(Traced::over(Arc::new(LocalStore::open(root)?)), "")?
             }
             Address::Bucket(service, bucket, path) => {
                 Location::new(services::open(*service, bucket, remote)?, utf8(path)?)?
@@ -81,7 +81,7 @@ impl Place {
             return Self::within(within, remote);
         }
         let at = |root: &Path, path: &[u8]| {
-            Target::new(Location::new(Traced::new(Arc::new(open(root)?)), "")?, path)
+            Target::new(Location::new(Traced::over(Arc::new(open(root)?)), "")?, path)
         };
         let (root, path) = match (Argument::parse(typed)?, remote) {
             (Argument::Local(path), _) => {
@@ -132,7 +132,7 @@ impl Place {
         let Within { pinned, vault, root, path } = within;
         let (location, folder) = match root {
             Address::Local(root) => {
-                (Location::new(Traced::new(Arc::new(LocalStore::open(&root)?)), "")?, Some(root))
+                (Location::new(Traced::over(Arc::new(LocalStore::open(&root)?)), "")?, Some(root))
             }
             Address::Bucket(service, bucket, prefix) => {
                 (Location::new(services::open(service, &bucket, remote)?, utf8(&prefix)?)?, None)

@@ -101,7 +101,6 @@ impl Args {
             resume: true,
             salvage: false,
             dry_run: self.dry_run,
-            recipe: Named::default(),
             jobs: self.jobs.or_else(work::jobs_configured),
         };
         guard::say_when_interrupted(report, RESUME_RESTORE);

@@ -46,7 +46,7 @@ pub(super) fn open(
         Service::S3 => s3(bucket, remote)?,
     };
     let store = Arc::new(Retry::new(store, policy()?).tell(tell));
-    let store = Traced::new(store);
+    let store = Traced::over(store);
     Ok(match sse::customer_key(remote)? {
         Some(key) => Arc::new(Unlocking::with_key(store, key)),
         None => store,

@@ -140,6 +140,7 @@ pub fn get(
 }
 
 /// Gets what was listed to below a folder.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
 pub(in crate::ops) fn get_listed<'a>(
     items: impl Iterator<Item = Result<Item<'a>>> + Send,
     destination: &Path,
@@ -177,6 +178,7 @@ pub(in crate::ops) fn get_listed<'a>(
 pub(in crate::ops) type Confirm<'a> = &'a (dyn Fn(&Restored<'_>) + Sync);
 
 /// An object that is restored: a symlink, and the mode and time of a folder, when all else is.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
 pub(in crate::ops) struct Restored<'a> {
     pub(in crate::ops) item: &'a Item<'a>,
     /// The version that was read.
@@ -287,6 +289,7 @@ struct Getting<'a> {
 
 impl<'a> Getting<'a> {
     /// The objects at all places, for those who get them; once all are listed, how much it is altogether is told.
+    #[expect(clippy::needless_pass_by_value, reason = "its end tells those who wait that this was all")]
     fn list_all(&self, places: &'a [Place<'a>], ahead: SyncSender<Result<Item<'a>>>) {
         let mut bytes = 0;
         for item in places.iter().flat_map(|place| self.items(place)) {

@@ -82,6 +82,7 @@ pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) ->
 pub(in crate::ops) type Confirm<'a> = &'a (dyn Fn(&Confirmed<'_>) + Sync);
 
 /// Something that was found, once its pair is stored.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
 pub(in crate::ops) struct Confirmed<'a> {
     /// What was found.
     pub(in crate::ops) found: &'a Found,
@@ -177,6 +178,7 @@ pub fn put_stream(
 }
 
 /// Puts so many bytes that a reader gives under a name; the version, data id and length of their container.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
 pub(in crate::ops) fn put_read(
     source: impl Read + Send,
     size: u64,

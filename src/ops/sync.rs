@@ -1,7 +1,7 @@
 //! `sync`: one side becomes like the other, and only what differs is moved.
 //!
-//! The location is listed once, the tree is walked once, and what is remembered of both ([`state`]) says what is unchanged
-//! without a look at any contents. What has to be done is a pure function of these ([`plan`]). It is done by the machinery of
+//! The location is listed once, the tree is walked once, and what is remembered of both (`state`) says what is unchanged
+//! without a look at any contents. What has to be done is a pure function of these (`plan`). It is done by the machinery of
 //! `put`, `get` and `rm`, and remembered when it is confirmed: a run that is interrupted is gone on with by the next.
 
 mod between;

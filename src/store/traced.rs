@@ -29,7 +29,7 @@ pub struct Traced {
 
 impl Traced {
     /// A store that does what `inner` does; `inner` itself where nobody listens.
-    pub fn new(inner: Arc<dyn Store>) -> Arc<dyn Store> {
+    pub fn over(inner: Arc<dyn Store>) -> Arc<dyn Store> {
         match enabled!(target: TARGET, Level::DEBUG) {
             true => Arc::new(Self { inner }),
             false => inner,

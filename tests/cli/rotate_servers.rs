@@ -1,5 +1,9 @@
 //! Rotation on servers: `kill -9` of the real program at any moment, calls counted by the server, and other processes that
 //! go on writing meanwhile. `ROTATE_KILLS` and `ROTATE_ENVELOPES` make it longer, `ROTATE_SEED` draws the same moments again.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "moments are drawn by the clock, or by what the environment says"
+)]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

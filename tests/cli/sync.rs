@@ -114,7 +114,7 @@ fn whatever_a_kill_leaves_the_next_run_goes_on() {
     place.mkdir("src");
     let change = |version: u64| {
         for number in 0..150 {
-            if (number + version) % 3 == 0 {
+            if (number + version).is_multiple_of(3) {
                 place.mkdir(format!("src/{}", number % 5));
                 let len = if number % 50 == 0 { 5 << 20 } else { 2000 };
                 place.write(format!("src/{}/{number}", number % 5), noise(len, number + version));

@@ -192,7 +192,7 @@ fn whatever_call_is_the_last_no_version_is_lost_and_the_next_run_ends_it() {
 fn a_container_that_cannot_be_read_keeps_every_key_file() {
     let state = uploaded(Features { versions: true, conditions: false });
     let store = MemoryStore::from_state(state);
-    let first = objects(&store).into_iter().filter(|object| object.key == "p/x.enc").next_back().unwrap();
+    let first = objects(&store).into_iter().rfind(|object| object.key == "p/x.enc").unwrap();
     // Its bytes may be of any upload whose key file is there.
     store.state().delete("p/x.enc", &first.version);
     store.state().put("p/x.enc", Bytes::from_static(b"Salted__cut"), &OnlyIf::Always, &Info::new()).unwrap();

@@ -82,11 +82,11 @@ impl World {
     }
 
     fn push(&self) -> SyncSummary {
-        self.push_with(self.options())
+        self.push_with(&self.options())
     }
 
-    fn push_with(&self, options: SyncOptions) -> SyncSummary {
-        push(&self.place.path("src"), &self.put_options(), &options, &Silent).unwrap()
+    fn push_with(&self, options: &SyncOptions) -> SyncSummary {
+        push(&self.place.path("src"), &self.put_options(), options, &Silent).unwrap()
     }
 
     fn get_options(&self) -> GetOptions {
@@ -319,7 +319,7 @@ fn without_delete_nothing_is_removed_and_an_empty_source_removes_nothing() {
     world.write("b", "b");
     world.push();
     std::fs::remove_file(world.place.path("src/a")).unwrap();
-    let summary = world.push_with(SyncOptions { delete: false, ..world.options() });
+    let summary = world.push_with(&SyncOptions { delete: false, ..world.options() });
     assert_eq!((summary.deleted, summary.kept), (0, 1));
     let count = || world.memory.state().list(&sidekey::store::ListOptions::default()).len();
     let before = count();
@@ -352,10 +352,10 @@ fn what_cannot_be_read_or_is_left_out_does_not_count_as_gone() {
     std::fs::remove_file(world.place.path("src/gone")).unwrap();
     let filter = || Filter::new(&[Rule::Exclude("*.tmp".into())]).unwrap();
     let options = SyncOptions { exclude_caches: true, filter: filter(), ..world.options() };
-    let summary = world.push_with(options);
+    let summary = world.push_with(&options);
     assert_eq!((summary.deleted, summary.new), (1, 0), "{summary:?}");
     std::fs::remove_file(world.place.path("src/keep.tmp")).unwrap();
-    assert_eq!(world.push_with(SyncOptions { filter: filter(), ..world.options() }).deleted, 0);
+    assert_eq!(world.push_with(&SyncOptions { filter: filter(), ..world.options() }).deleted, 0);
 }
 
 #[test]
@@ -403,11 +403,11 @@ fn the_same_contents_in_another_file_are_not_stored_again_but_another_time_or_mo
     // Contents alone, where that is asked for.
     std::fs::File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     let by_digest = || SyncOptions { compare: Compare::Digest, ..world.options() };
-    assert_eq!(world.push_with(by_digest()).changed, 0);
+    assert_eq!(world.push_with(&by_digest()).changed, 0);
     std::fs::write(&path, "CONTENTS").unwrap();
     std::fs::File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(world.push().unchanged, 0, "the time of change is this run's");
-    assert_eq!(world.push_with(by_digest()).unchanged, 1);
+    assert_eq!(world.push_with(&by_digest()).unchanged, 1);
     world.is_restored();
 }
 
@@ -505,11 +505,11 @@ fn kept_days_remove_for_good_what_was_hidden_or_replaced_before_them() {
             .sum::<usize>()
     };
     let keep = || SyncOptions { keep_days: Some(30), ..world.options() };
-    assert_eq!(world.push_with(keep()).purged, 0);
+    assert_eq!(world.push_with(&keep()).purged, 0);
     world.memory.state().advance(Duration::from_secs(31 * 86_400));
     let mut options = keep();
     options.now = SystemTime::now() + Duration::from_secs(31 * 86_400);
-    let summary = world.push_with(options);
+    let summary = world.push_with(&options);
     assert_eq!(summary.purged, 2, "{summary:?}");
     let _ = containers;
     world.is_restored();

@@ -531,6 +531,7 @@ fn kind_of(number: i64) -> Option<FileType> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -597,7 +598,7 @@ mod tests {
         let keys: Vec<Key> = (0..2 * PAGE).map(|number| key(&format!("{number:05}"))).collect();
         state.list(keys.iter().map(|key| Ok((key.clone(), stored("1"), "*".into())))).unwrap();
         assert_eq!(state.there().map(|there| there.unwrap().key).collect::<Vec<_>>(), keys);
-        let act = |at: usize| if at % 2 == 0 { Act::New } else { Act::Delete };
+        let act = |at: usize| if at.is_multiple_of(2) { Act::New } else { Act::Delete };
         let todo = keys
             .iter()
             .enumerate()
