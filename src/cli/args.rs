@@ -176,12 +176,15 @@ fn s3cmd_options() -> [clap::Arg; 2] {
 }
 
 /// The commands that take a location.
-const ON_LOCATIONS: [&str; 18] = [
+const ON_LOCATIONS: [&str; 21] = [
     "put",
     "get",
     "cat",
     "ls",
     "rm",
+    "cp",
+    "mv",
+    "sync",
     "verify",
     "audit",
     "clean",
@@ -212,7 +215,7 @@ pub(super) fn command() -> clap::Command {
 /// Only what writes containers has something to ask the service for, and only what reads or writes them needs keys.
 fn has_use_for(command: &str, setting: &Setting) -> bool {
     match setting.key {
-        key if key == SSE.key => matches!(command, "put" | "reencrypt"),
+        key if key == SSE.key => matches!(command, "put" | "cp" | "mv" | "sync" | "reencrypt"),
         key if key == SSE_C_KEY_FILE.key => {
             !matches!(command, "bucket" | "doctor" | "report" | "init" | "vault")
         }
