@@ -23,6 +23,7 @@ use super::guard;
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::{Progress, Report};
+use super::vaults;
 use super::work::{self, count};
 
 /// make a location like a folder, or a folder like a location, moving only what differs
@@ -248,7 +249,9 @@ impl Args {
 fn is_location(typed: &Path) -> Result<bool> {
     Ok(match Argument::parse(typed.as_os_str())? {
         Argument::Remote(..) | Argument::Service(..) => true,
-        Argument::Local(path) => path.as_os_str() != typed.as_os_str() || path.join(RESERVED).is_dir(),
+        Argument::Local(path) => {
+            path.as_os_str() != typed.as_os_str() || path.join(RESERVED).is_dir() || vaults::has(&path)?
+        }
     })
 }
 

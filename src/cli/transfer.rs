@@ -16,6 +16,7 @@ use sidekey::{Error, IoContext as _, Result};
 use super::guard;
 use super::location::Place;
 use super::report::Report;
+use super::vaults;
 use super::work::{self, Watcher};
 
 // Not a doc comment: clap would make it the description of the commands that take these options.
@@ -75,7 +76,10 @@ const AGAIN: &str = "run the same again with --force to go on where it stopped";
 fn both(source: &Path, destination: &Path, place: &Place) -> Result<(Target, Target)> {
     let (from, to) = (Argument::parse(source.as_os_str())?, Argument::parse(destination.as_os_str())?);
     let is_folder = |path: &Path| path.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if let (Argument::Local(from), Argument::Local(to)) = (&from, &to) {
+    if let (Argument::Local(from), Argument::Local(to)) = (&from, &to)
+        && !vaults::has(from)?
+        && !vaults::has(to)?
+    {
         let (from, to) = (Disk::find(from)?, Disk::find(to)?);
         let common: PathBuf = from
             .root

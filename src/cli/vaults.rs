@@ -103,6 +103,14 @@ fn plain(vault: &Vault, path: Vec<u8>) -> Vec<u8> {
     plain
 }
 
+/// Whether a path of this machine is in a vault, whoever takes part in it.
+///
+/// # Errors
+/// What reading the configuration of vaults fails with.
+pub(crate) fn has(path: &Path) -> Result<bool> {
+    Ok(refuse_folder(path).is_err() || find(&Address::Local(path.to_owned()))?.is_some())
+}
+
 /// Refuses a folder in a vault that this machine does not take part in: names would be wrong both ways.
 ///
 /// # Errors

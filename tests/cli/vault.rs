@@ -368,6 +368,38 @@ fn names_that_can_be_go_there_and_back_and_others_fail_before_anything_is_sent()
     assert_eq!(place.fingerprint("vault"), before);
 }
 
+/// Synchronised and copied by plain names, whichever side is typed how.
+#[test]
+fn sync_mv_and_cp_keep_to_the_names_of_the_vault() {
+    let place = planted();
+    place.mkdir("vault");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    place.sidekey("sync tree vault --delete").good();
+    let counted = |line: &str| objects(&place.sidekey(line).good().stdout).pop().unwrap();
+    let again = counted("sync tree vault --delete --json");
+    let count = |what: &str| again[what].as_u64().unwrap();
+    assert_eq!((count("new"), count("changed"), count("deleted")), (0, 0, 0), "{again:?}");
+    place.sidekey("mv vault/Grundriss/Keller vault/Grundriss/Dach").good();
+    place.sidekey("cp vault/Grundriss/Dach/Kontoauszug.pdf vault/kopiert/").good();
+    place.sidekey("mv tree/a.enc vault/a.enc").code.filter(|code| *code != 0).expect("not of one location");
+    for file in files(&place, "vault") {
+        assert_hidden(file.strip_prefix(place.root()).unwrap().as_os_str().as_encoded_bytes(), "a name");
+        assert!(!file.as_os_str().to_string_lossy().contains("kopiert"), "{}", file.display());
+        assert_hidden(&std::fs::read(&file).unwrap(), &file.display().to_string());
+    }
+    let cat = |name: &str| place.sidekey(&format!("cat -q -i keys/old.pem vault/{name}")).good().stdout;
+    assert_eq!(cat("Grundriss/Dach/Kontoauszug.pdf"), "Geheimnis zwei");
+    assert_eq!(cat("kopiert/Kontoauszug.pdf"), "Geheimnis zwei");
+    // What was moved away leaves its young envelope.
+    assert_eq!(place.sidekey("verify -i keys/old.pem vault").code, Some(4));
+    // The encrypted folder is a location, not a tree to encrypt.
+    place.sidekey("sync vault/Grundriss back -i keys/old.pem").good();
+    assert_eq!(place.text("back/Dach/Kontoauszug.pdf"), "Geheimnis zwei");
+    place.sidekey("sync tree vault --delete").good();
+    place.sidekey("get -i keys/old.pem vault/ all").good();
+    same_trees(&place.tree("all"), &place.tree("tree"), false);
+}
+
 fn on_b2(place: &Place, world: &World, line: &str) -> Ended {
     let location = format!("b2://{}/backup", world.bucket);
     let args: Vec<String> = line.split(' ').map(|word| word.replace('@', &location)).collect();
