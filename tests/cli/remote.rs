@@ -178,6 +178,8 @@ fn every_value_says_where_it_came_from() {
         explained.stdout,
         format!(
             "config = {} (default)\n\
+             log-file = none (default)\n\
+             log-level = info (default)\n\
              jobs = 3 (file: line 6)\n\
              if-exists = replace (default)\n\
              b2-endpoint = that of Backblaze (default)\n\

@@ -353,6 +353,10 @@ fn what_has_the_name_is_known_to_be_ours_without_its_key() {
     let options = sidekey::store::PutOptions { encryption, ..sidekey::store::PutOptions::default() };
     vault.store.put("p/a.enc", "theirs".into(), &options).now_or_never().unwrap().unwrap();
     assert_eq!(vault.put_as("a", "two", PairEncryption::Customer(None), IfExists::Replace), [0, 0, 1]);
+    // Nor do the envelopes that were written before the name turned out to be taken.
+    for _ in 0..2 {
+        assert_eq!(vault.put_as("a", "two", PairEncryption::ByDefault, IfExists::Replace), [0, 0, 1]);
+    }
     assert_eq!(vault.store.state().get("p/a.enc", None).unwrap().1, "theirs");
 }
 

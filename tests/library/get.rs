@@ -116,7 +116,7 @@ struct Told(Mutex<Vec<String>>);
 impl Observer for Told {
     fn event(&self, event: Event<'_>) {
         let line = match event {
-            Event::Bytes(_) => return,
+            Event::Bytes(_) | Event::Expected(_) | Event::Spared(_) => return,
             Event::Done { input, output } => {
                 format!("done {} {}", input.display(), output.file_name().unwrap_or_default().display())
             }

@@ -161,9 +161,10 @@ async fn store(location: &Location, request: PutRequest<'_>, over: Option<Versio
     let (if_exists, begun) = (request.if_exists, request.memory.and_then(UploadMemory::begun));
     let mut put = Putting::new(location, request).await?;
     put.over = over;
+    put.unseen = begun.is_none() && put.may_create_unseen();
     let mut machine = match begun {
         Some(_) => LocatedPut::resumed(if_exists),
-        None if put.over.is_none() && put.may_create_unseen() => LocatedPut::most_likely_new(),
+        None if put.unseen => LocatedPut::most_likely_new(),
         None => LocatedPut::new(if_exists, in_parts),
     };
     loop {
@@ -187,19 +188,34 @@ async fn store(location: &Location, request: PutRequest<'_>, over: Option<Versio
 /// # Errors
 /// `Conflict` when something has it that is none; what reading its first bytes fails with.
 pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
-    let (store, key) = (location.store(), location.key(stored));
-    let is_ours = match fetch::start(store, &key, None, fetch::TELLING).await {
-        Ok((_, start)) => fetch::is_container(&start),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) if error.kind() == ErrorKind::Auth => fetch::is_locked_container(store, &key).await?,
-        Err(error) => return Err(error),
-    };
-    match is_ours {
-        true => Ok(true),
-        false => Err(Error::conflict("is there and not a container of sidekey; it was not replaced")
-            .about(location.show(stored))
-            .hint("move it away, or store under another name")),
+    let key = location.key(stored);
+    match is_ours(location.store(), &key).await {
+        Ok(None) => Ok(false),
+        Ok(Some(true)) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Auth => {
+            match fetch::is_locked_container(location.store(), &key).await? {
+                true => Ok(true),
+                false => Err(foreign(location, stored)),
+            }
+        }
+        Ok(Some(false)) => Err(foreign(location, stored)),
+        Err(error) => Err(error),
     }
+}
+
+/// Whether what has the name begins as a container does; nothing when nothing has it.
+async fn is_ours(store: &dyn Store, key: &str) -> Result<Option<bool>> {
+    match fetch::start(store, key, None, fetch::TELLING).await {
+        Ok((_, start)) => Ok(Some(fetch::is_container(&start))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn foreign(location: &Location, stored: &str) -> Error {
+    Error::conflict("is there and not a container of sidekey; it was not replaced")
+        .about(location.show(stored))
+        .hint("move it away, or store under another name")
 }
 
 /// Whether the envelope of a container is there; whoever may only write is trusted to have written it.
@@ -223,6 +239,8 @@ struct Putting<'l, 'r> {
     conditions: Conditions,
     /// The only version that may be replaced.
     over: Option<VersionId>,
+    /// Whether nothing was looked at before the envelope was written.
+    unseen: bool,
     container: String,
     envelope: String,
     /// When the envelope was about to be written.
@@ -254,6 +272,7 @@ impl<'l, 'r> Putting<'l, 'r> {
             capabilities: location.store().capabilities().await?,
             conditions: location.store().conditions().await?,
             over: None,
+            unseen: false,
             container: location.key(request.stored),
             envelope: location.key(&envelope),
             age: request.memory.and_then(UploadMemory::begun).map_or(Duration::ZERO, |begun| begun.age),
@@ -277,6 +296,8 @@ impl<'l, 'r> Putting<'l, 'r> {
             && !self.capabilities.versions
             && self.conditions.create_new
             && !self.location.guesses_taken()
+            // What cannot be read is told by its envelopes alone, and this one's would be among them.
+            && !matches!(self.request.container_encryption, Some(Encryption::Customer(_)))
     }
 
     async fn look(&mut self) -> Result<Reply> {
@@ -284,6 +305,9 @@ impl<'l, 'r> Putting<'l, 'r> {
         let whole = matches!(self.request.content, Content::Whole(_));
         if whole && self.request.if_exists == IfExists::Replace && self.capabilities.versions {
             return Ok(Reply::Absent);
+        }
+        if self.unseen {
+            return self.look_at_taken().await;
         }
         match exists(self.location, self.request.stored).await {
             Ok(there) => {
@@ -294,6 +318,26 @@ impl<'l, 'r> Putting<'l, 'r> {
             Err(error) if error.kind() == ErrorKind::Permission && self.may_write_unseen() => {
                 Ok(Reply::Absent)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What refused a name that was thought to be free. An envelope proves nothing of it: its own was written before.
+    async fn look_at_taken(&mut self) -> Result<Reply> {
+        match is_ours(self.store, &self.container).await {
+            Ok(there) => {
+                self.location.was_taken(there.is_some());
+                match there {
+                    Some(true) => Ok(Reply::Exists),
+                    Some(false) => Err(foreign(self.location, self.request.stored)),
+                    None => Ok(Reply::Absent),
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Auth => Err(Error::conflict(
+                "is there under a key of its own (SSE-C), and nothing says whose; it was not replaced",
+            )
+            .about(self.location.show(self.request.stored))
+            .hint("--sse c replaces a container that was stored so; sidekey rm removes it")),
             Err(error) => Err(error),
         }
     }
