@@ -86,7 +86,7 @@ pub(super) struct State {
     db: Mutex<Open>,
     path: PathBuf,
     /// Locked while this run lasts.
-    _lock: File,
+    _lock: Lock,
 }
 
 struct Open {
@@ -394,8 +394,18 @@ impl Drop for State {
     }
 }
 
+/// The locked file of a run. It is let go by name: a child that is just being started may hold a copy of it a little longer.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Holds the file for this run, and writes into it whose run that is.
-fn lock(path: &Path, source: &str, destination: &str) -> Result<File> {
+fn lock(path: &Path, source: &str, destination: &str) -> Result<Lock> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -419,7 +429,7 @@ fn lock(path: &Path, source: &str, destination: &str) -> Result<File> {
     let process = rustix::process::getpid().as_raw_nonzero();
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{process}"));
     written.context("cannot write", path)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
