@@ -75,6 +75,7 @@ fn check(passphrase: &Passphrase) -> Result<()> {
         true => Err(Error::input(format!(
             "is too weak a passphrase for a key that the store holds: {SHORTEST} bytes and {FEWEST} different ones are the least"
         ))
+        .about("the new passphrase")
         .hint("take six words of a list by chance, or 20 characters of a password manager")),
         false => Ok(()),
     }
