@@ -14,7 +14,7 @@ use sidekey::secret::FileKey;
 use sidekey::wrap::{new_entry, wrap};
 use sidekey::{DataId, KeyId};
 
-use crate::common::{Ended, Killed, PASS, Place, SIDEKEY, failed, noise};
+use crate::common::{Ended, Killed, PASS, Place, failed, noise};
 
 const SECTION: usize = 65536;
 /// Header and metadata section of a file with a short name.
@@ -571,7 +571,7 @@ fn a_full_disk_leaves_no_result_and_what_was_there() {
 fn while_it_changes(place: &Place, script: &str) -> Ended {
     let mut writer = Command::new("sh");
     writer.args(["-c", &format!("while :; do {script}; done")]).current_dir(place.root());
-    let writer = Killed(writer.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let writer = Killed::spawn(writer.stdin(Stdio::null()).stderr(Stdio::null()));
     let before = std::fs::metadata(place.path("big")).unwrap().ctime_nsec();
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::fs::metadata(place.path("big")).unwrap().ctime_nsec() == before && Instant::now() < deadline {
@@ -616,9 +616,8 @@ fn a_source_that_changed_after_the_run_began_is_not_left_out() {
     place.mkdir("in");
     place.write("in/1", noise(64 << 20, 8));
     place.write("in/2", "old");
-    let mut run =
-        place.command(SIDEKEY, &["encrypt", "-r", "keys/old.pub.pem", "in", "-o", "out", "--jobs", "1"]);
-    let mut run = Killed(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mut run = place.program(&["encrypt", "-r", "keys/old.pub.pem", "in", "-o", "out", "--jobs", "1"]);
+    let mut run = Killed::spawn(run.stdout(Stdio::null()).stderr(Stdio::null()));
     // Whichever of them comes first, both are written to before the run is over, and each is there or reported.
     let deadline = Instant::now() + Duration::from_secs(20);
     while !place.path("out/in").exists() && Instant::now() < deadline {

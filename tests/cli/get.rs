@@ -532,7 +532,7 @@ fn an_interrupted_big_file_is_gone_on_with() {
             let mut command = Command::new(SIDEKEY);
             command.args(GET.split(' ')).args(["--jobs", "1", "vault/big", "out/"]).current_dir(place.root());
             command.stdin(Stdio::null()).stderr(Stdio::piped());
-            let mut child = Killed(command.spawn().unwrap());
+            let mut child = Killed::spawn(&mut command);
             let started = Instant::now();
             while !has_slot() && child.0.try_wait().unwrap().is_none() {
                 assert!(started.elapsed() < Duration::from_secs(60));

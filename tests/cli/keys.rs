@@ -436,7 +436,7 @@ fn spawn(place: &Place, args: &[&str], passphrase: &str, new: &str) -> Killed {
     command.args(args).current_dir(place.0.path()).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.env("SIDEKEY_PASSPHRASE", passphrase).env("SIDEKEY_NEW_PASSPHRASE", new);
-    Killed(command.spawn().unwrap())
+    Killed::spawn(&mut command)
 }
 
 /// No name but `allowed` ones and temporary ones; the latter are removed.

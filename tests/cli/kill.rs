@@ -24,7 +24,7 @@ fn spawn(place: &Place, line: &str, stdin: Stdio) -> Killed {
     let mut command = Command::new(SIDEKEY);
     command.args(line.split_whitespace()).current_dir(place.root());
     command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
-    Killed(command.spawn().unwrap())
+    Killed::spawn(&mut command)
 }
 
 /// Runs `line` again and again, killed at moments spread over the time that it takes; each time after `prepare` and

@@ -660,13 +660,13 @@ fn fed(place: &Place, len: usize, options: &[&str]) -> (Killed, std::process::Ch
     args.extend(options);
     let mut command = Command::new(SIDEKEY);
     command.args(args).current_dir(place.root()).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
+    let mut run = Killed::spawn(&mut command);
+    let mut stdin = run.0.stdin.take().unwrap();
     let block = noise(1 << 20, 5);
     for _ in 0..len >> 20 {
         stdin.write_all(&block).unwrap();
     }
-    (Killed(child), stdin)
+    (run, stdin)
 }
 
 #[test]
@@ -720,7 +720,7 @@ fn an_interrupted_run_is_completed_by_the_next() {
     command
         .args(["put", "-r", "keys/old.pub.pem", "tree/", "vault/", "--jobs", "2"])
         .current_dir(place.root());
-    let mut run = Killed(command.stderr(Stdio::null()).spawn().unwrap());
+    let mut run = Killed::spawn(command.stderr(Stdio::null()));
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(30)
         && place.path("vault").read_dir().map_or(0, Iterator::count) < 40

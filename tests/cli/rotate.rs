@@ -207,7 +207,7 @@ fn a_killed_run_is_gone_on_with() {
         command.args(["rewrap", &place.url()]).args(KEYS.split(' ')).args(["--jobs", "2"]);
         alone(&mut command, place.root());
         command.current_dir(place.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut run = Killed(command.spawn().unwrap());
+        let mut run = Killed::spawn(&mut command);
         std::thread::sleep(std::time::Duration::from_millis(u64::from(10 + at * 9)));
         run.0.kill().unwrap();
         killed += u32::from(run.0.wait().unwrap().code().is_none());

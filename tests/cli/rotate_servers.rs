@@ -40,9 +40,20 @@ impl Service {
         Self { location: format!("s3://{bucket}/backup/"), environment: environment.into() }
     }
 
+    fn args(&self, line: &str) -> Vec<String> {
+        line.split(' ').map(|word| word.replace('@', &self.location)).collect()
+    }
+
     fn command(&self, place: &Place, line: &str) -> Command {
-        let args: Vec<String> = line.split(' ').map(|word| word.replace('@', &self.location)).collect();
-        let mut command = place.command(SIDEKEY, &args);
+        self.reached(place.command(SIDEKEY, &self.args(line)))
+    }
+
+    /// To be killed.
+    fn program(&self, place: &Place, line: &str) -> Command {
+        self.reached(place.program(&self.args(line)))
+    }
+
+    fn reached(&self, mut command: Command) -> Command {
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
             command.env_remove(name);
         }
@@ -127,9 +138,9 @@ fn kill_again_and_again(service: &Service, place: &Place, kills: u64, what: &str
     service.run(place, &REWRAP.replace("--json", "--json --dry-run")).good();
     let whole = start.elapsed().as_millis() as u64 * 2;
     for _ in 0..kills {
-        let mut command = service.command(place, REWRAP);
+        let mut command = service.program(place, REWRAP);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut run = Killed(command.spawn().unwrap());
+        let mut run = Killed::spawn(&mut command);
         std::thread::sleep(Duration::from_millis(20 + dice.below(whole)));
         run.0.kill().unwrap();
         killed += u64::from(run.0.wait().unwrap().code().is_none());

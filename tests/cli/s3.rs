@@ -13,7 +13,16 @@ pub(crate) fn command(place: &Place, line: &str) -> Command {
 /// The same, for a service at another address.
 pub(crate) fn stubbed(place: &Place, address: &str, line: &str) -> Command {
     let args: Vec<_> = line.split_whitespace().collect();
-    let mut command = place.command(SIDEKEY, &args);
+    reaching(place.command(SIDEKEY, &args), address)
+}
+
+/// The same, to be killed.
+pub(crate) fn stubbed_program(place: &Place, address: &str, line: &str) -> Command {
+    let args: Vec<_> = line.split_whitespace().collect();
+    reaching(place.program(&args), address)
+}
+
+fn reaching(mut command: Command, address: &str) -> Command {
     for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
         command.env_remove(name);
     }

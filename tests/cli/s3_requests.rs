@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::common::{Killed, Place, ended};
 use crate::http_stub::{Answer, Request, Stub};
-use crate::s3::stubbed;
+use crate::s3::{stubbed, stubbed_program};
 
 type Objects = Arc<Mutex<BTreeMap<String, (usize, Vec<u8>)>>>;
 
@@ -193,9 +193,9 @@ fn a_proxy_is_asked_for_what_is_elsewhere() {
     );
 
     // What is encrypted goes through a tunnel.
-    let mut command = stubbed(&place, "https://s3.example.test", "ls -v s3://bucket/x/");
+    let mut command = stubbed_program(&place, "https://s3.example.test", "ls -v s3://bucket/x/");
     command.env("HTTPS_PROXY", &proxy.address).stderr(Stdio::piped()).stdout(Stdio::null());
-    let mut waiting = Killed(command.spawn().unwrap());
+    let mut waiting = Killed::spawn(&mut command);
     let first = BufReader::new(waiting.0.stderr.take().unwrap()).lines().next().unwrap().unwrap();
     assert!(first.contains("s3://bucket"), "{first}");
     assert_eq!(
@@ -213,9 +213,9 @@ fn no_proxy_leads_to_this_machine_nor_where_none_is_wanted() {
     ended(command.env("HTTP_PROXY", &proxy.address).env("ALL_PROXY", &proxy.address).env_remove("NO_PROXY"))
         .good();
 
-    let mut command = stubbed(&place, "http://s3.example.test", "ls -v s3://bucket/x/");
+    let mut command = stubbed_program(&place, "http://s3.example.test", "ls -v s3://bucket/x/");
     command.env("HTTP_PROXY", &proxy.address).env("NO_PROXY", "example.test");
-    let mut waiting = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut waiting = Killed::spawn(command.stderr(Stdio::piped()));
     let first = BufReader::new(waiting.0.stderr.take().unwrap()).lines().next().unwrap().unwrap();
     assert!(first.contains("cannot connect"), "{first}");
     assert_eq!(proxy.log().len(), 0, "{:?}", proxy.log());

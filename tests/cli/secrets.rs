@@ -159,7 +159,7 @@ fn a_running_process_has_no_secret_on_its_command_line() {
     let mut command = Command::new(SIDEKEY);
     command.args(line.split_whitespace()).current_dir(place.root());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut run = Killed(command.spawn().unwrap());
+    let mut run = Killed::spawn(&mut command);
     let mut stdin = run.0.stdin.take().unwrap();
     let container = place.read("x.enc");
     std::io::Write::write_all(&mut stdin, &container[..container.len() - 10]).unwrap();

@@ -136,7 +136,7 @@ fn a_service_that_cannot_be_reached_is_named_while_it_is_tried_again() {
         ("B2_APPLICATION_KEY_ID", "a"),
         ("B2_APPLICATION_KEY", "b"),
     ]);
-    let mut waiting = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut waiting = Killed::spawn(command.stderr(Stdio::piped()));
     let mut lines = BufReader::new(waiting.0.stderr.take().unwrap()).lines().map(Result::unwrap);
     let said = lines.next().unwrap();
     assert!(said.starts_with("sidekey: warning: b2://bucket: cannot reach the service"), "{said}");

@@ -87,14 +87,19 @@ fn two_runs_on_the_same_two_exclude_each_other() {
     let mut command = Command::new(SIDEKEY);
     command.args(format!("{PUSH} --bwlimit 100K").split(' ')).current_dir(place.root());
     command.env("HOME", place.root()).env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME");
-    let run = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let run = Killed::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let began = Instant::now();
-    let second = loop {
-        let second = place.sidekey(PUSH);
-        if second.code != Some(0) || began.elapsed() > Duration::from_secs(20) {
-            break second;
-        }
+    // The lock holds the number of the process as soon as the run has it.
+    let has_lock = || {
+        let files = std::fs::read_dir(place.path(".local/state/sidekey/sync")).into_iter().flatten();
+        let number = format!("{}\n", run.0.id()).into_bytes();
+        files.flatten().any(|file| std::fs::read(file.path()).is_ok_and(|content| content == number))
     };
+    while !has_lock() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let second = place.sidekey(PUSH);
     assert_eq!(second.code, Some(1), "{second:?}");
     let process = format!("by process {}", run.0.id());
     assert!(second.stderr.contains(&process), "{second:?}");
@@ -109,7 +114,7 @@ fn whatever_a_kill_leaves_the_next_run_goes_on() {
         let mut command = Command::new(SIDEKEY);
         command.args(PUSH.split(' ')).current_dir(place.root());
         command.env("HOME", place.root()).env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME");
-        Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Killed::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
     };
     place.mkdir("src");
     let change = |version: u64| {

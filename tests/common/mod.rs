@@ -132,6 +132,14 @@ impl Place {
         command
     }
 
+    /// The program itself, to be killed: nothing ends it but the test.
+    pub(crate) fn program<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
+        let mut command = Command::new(SIDEKEY);
+        command.args(args).current_dir(self.root()).stdin(Stdio::null());
+        alone(&mut command, self.root());
+        command
+    }
+
     pub(crate) fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Ended {
         ended(&mut self.command(SIDEKEY, args))
     }
@@ -395,6 +403,17 @@ pub(crate) fn alone(command: &mut Command, root: &Path) {
 
 /// A child that is killed when the test fails.
 pub(crate) struct Killed(pub(crate) Child);
+
+impl Killed {
+    /// Starts the program itself: what is killed must not be a program that only runs it, which would go on then.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        assert!(
+            ![OsStr::new("setsid"), OsStr::new("timeout")].contains(&command.get_program()),
+            "{command:?}"
+        );
+        Self(command.spawn().unwrap())
+    }
+}
 
 impl Drop for Killed {
     fn drop(&mut self) {
