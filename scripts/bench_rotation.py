@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 
-from bench_services import LATENCY_MS, ROOT, B2Server, S3Server, counted, timed
+from bench_services import LATENCY_MS, ROOT, B2Server, S3Server, counted, post, timed
 
 LOOP_FILES = 200
 CONNECTIONS = 32
@@ -117,7 +117,7 @@ def services(bench):
     with B2Server() as server:
         world = server.world(latency_ms=LATENCY_MS)
         remote = f"type = b2\naccount = {world.env['B2_APPLICATION_KEY_ID']}\nkey = {world.env['B2_APPLICATION_KEY']}\nendpoint = {world.url}\nhard_delete = true\n"
-        calls = lambda: counted(world.calls())
+        calls = lambda: taken(world)
         beside_rclone(bench, "B2", f"b2://{world.bucket}/x/", world.sidekey(), remote, world.bucket, count, calls)
     with S3Server(LATENCY_MS) as server:
         bucket = "bench-rotation"
@@ -128,6 +128,13 @@ def services(bench):
                   "force_path_style = true\n")
         calls = lambda: ", ".join(f"{count} {method}" for method, count in sorted(server.counts().items()))
         beside_rclone(bench, "S3", f"s3://{bucket}/x/", server.env, remote, bucket, count, calls)
+
+
+def taken(world):
+    """What was called since the last time."""
+    text = counted(world.calls())
+    post(world.url + "/control/calls/reset", {})
+    return text
 
 
 def beside_rclone(bench, service, location, env, remote, bucket, count, calls):

@@ -35,6 +35,11 @@ fn how_much(usual: u64) -> (u64, u64) {
     (number("ROTATE_KILLS", 15), number("ROTATE_ENVELOPES", usual))
 }
 
+/// How long a command may take that works on all of them, in seconds.
+fn limit(envelopes: u64) -> u64 {
+    60 + envelopes / 2
+}
+
 fn with_older(envelopes: u64) -> u64 {
     envelopes + envelopes.div_ceil(10)
 }
@@ -170,7 +175,7 @@ fn check(service: &Service, place: &Place, envelopes: u64) {
 fn a_run_on_a_folder_that_is_killed_is_gone_on_with() {
     let (kills, envelopes) = how_much(300);
     let place = Place::with_keys();
-    let service = Service::folder(&place);
+    let service = Service { limit: limit(envelopes), ..Service::folder(&place) };
     fill(&service, &place, envelopes);
     let all = with_older(envelopes);
     let stored = || -> BTreeMap<String, Vec<u8>> {
@@ -200,7 +205,7 @@ fn a_run_on_a_folder_that_is_killed_is_gone_on_with() {
 fn a_run_on_b2_that_is_killed_is_gone_on_with() {
     let (kills, envelopes) = how_much(150);
     let world = World::new(&json!({}));
-    let (service, place) = (Service::b2(&world), Place::with_keys());
+    let (service, place) = (Service { limit: limit(envelopes), ..Service::b2(&world) }, Place::with_keys());
     fill(&service, &place, envelopes);
     let all = with_older(envelopes);
     world.reset_calls();
@@ -222,7 +227,8 @@ fn a_run_on_s3_that_is_killed_is_gone_on_with() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let bucket = runtime.block_on(s3_server::bucket(Versions::On));
     let counting = Counting::start();
-    let (service, place) = (Service::s3(&bucket, &counting.address), Place::with_keys());
+    let service = Service { limit: limit(envelopes), ..Service::s3(&bucket, &counting.address) };
+    let place = Place::with_keys();
     fill(&service, &place, envelopes);
     let all = with_older(envelopes);
     counting.counts();

@@ -5,24 +5,37 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::common::{Ended, Place, SIDEKEY, ended, objects};
+use crate::s3_server::{self, Versions};
 use crate::server::World;
 
 pub(crate) const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
 
+const LIMIT: u64 = 60;
+
 /// A location, and how the program reaches it; `@` in a command line stands for it.
 pub(crate) struct Service {
     pub(crate) location: String,
-    environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// How many seconds a command may take.
+    pub(crate) limit: u64,
 }
 
 impl Service {
     pub(crate) fn folder(place: &Place) -> Self {
         place.mkdir("vault");
-        Self { location: format!("file://{}/", place.path("vault").display()), environment: vec![] }
+        Self {
+            location: format!("file://{}/", place.path("vault").display()),
+            environment: vec![],
+            limit: LIMIT,
+        }
     }
 
     pub(crate) fn b2(world: &World) -> Self {
-        Self { location: format!("b2://{}/backup/", world.bucket), environment: world.environment().into() }
+        Self {
+            location: format!("b2://{}/backup/", world.bucket),
+            environment: world.environment().into(),
+            limit: LIMIT,
+        }
     }
 
     /// Of a server that listens there.
@@ -34,7 +47,7 @@ impl Service {
             ("AWS_REGION", "us-east-1".into()),
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
         ];
-        Self { location: format!("s3://{bucket}/backup/"), environment: environment.into() }
+        Self { location: format!("s3://{bucket}/backup/"), environment: environment.into(), limit: LIMIT }
     }
 
     fn args(&self, line: &str) -> Vec<String> {
@@ -42,7 +55,7 @@ impl Service {
     }
 
     fn command(&self, place: &Place, line: &str) -> Command {
-        self.reached(place.command(SIDEKEY, &self.args(line)))
+        self.reached(place.command_within(self.limit, SIDEKEY, &self.args(line)))
     }
 
     /// To be killed.
@@ -110,6 +123,62 @@ fn each_envelope_takes_the_calls_that_the_docs_say() {
     let listings = calls.of("b2_list_file_versions") + calls.of("b2_list_file_names");
     assert!(listings <= 4, "{:?}", calls.calls);
     assert_eq!(calls.violations, [""; 0]);
+}
+
+/// Plans, rewraps, and audits what is there with an older version of every tenth; and once more when all is done.
+fn incident_on(service: &Service) {
+    const FILES: u64 = 20;
+    let place = Place::with_keys();
+    fill(service, &place, FILES);
+    let line = "incident --json @ -i keys/old.pem --to keys/new.pub.pem";
+    let plan = service.run(&place, &format!("{line} --dry-run")).good();
+    let row = objects(&plan.stdout).into_iter().find(|row| row["type"] == "plan").unwrap();
+    let number = |name: &str| row[name].as_u64().unwrap();
+    // Two versions of every tenth container, and an envelope of its own for each.
+    let all = FILES + FILES / 10;
+    assert_eq!(
+        (number("containers"), number("old_containers"), number("envelopes")),
+        (all, FILES / 10, all),
+        "{row:?}"
+    );
+    assert_eq!(row["rewrap"]["writes"].as_u64(), Some(all), "{row:?}");
+    assert!(row["rewrap"]["dollars"].as_f64().is_some_and(|dollars| dollars > 0.0), "{row:?}");
+    service.run(&place, "get -q -i keys/old.pem @ planned/").good();
+    assert_eq!(place.names_in("planned").len() as u64, FILES);
+
+    let asked = service.run(&place, line);
+    assert_eq!(asked.code, Some(2), "nobody agreed: {asked:?}");
+    let run = service.run(&place, &format!("{line} --yes --report r.jsonl")).good();
+    let rows = objects(&run.stdout);
+    let rewrapped: Vec<u64> = rows.iter().filter_map(|row| row.get("rewrapped")?.as_u64()).collect();
+    assert_eq!(rewrapped, [all], "{run:?}");
+    let opened: Vec<u64> = rows.iter().filter_map(|row| row.get("opened")?.as_u64()).collect();
+    assert_eq!(opened, [0, 0], "by the sample of rewrap and by the audit: {run:?}");
+    place.sidekey("report verify r.jsonl").good();
+    service.run(&place, "get -q -i keys/new.pem @ back/").good();
+    for number in 0..FILES {
+        assert_eq!(place.text(format!("back/{number:04}")), format!("new contents of {number}"));
+    }
+    assert_ne!(service.run(&place, "get -q -i keys/old.pem @ nothing/").code, Some(0));
+
+    let again = service.run(&place, &format!("{line} --yes")).good();
+    let rewrapped: Vec<u64> =
+        objects(&again.stdout).iter().filter_map(|row| row.get("rewrapped")?.as_u64()).collect();
+    assert_eq!(rewrapped, [0], "{again:?}");
+}
+
+#[test]
+fn an_incident_on_b2() {
+    let world = World::new(&json!({}));
+    incident_on(&Service::b2(&world));
+    assert_eq!(world.calls().violations, [""; 0]);
+}
+
+#[test]
+fn an_incident_on_s3() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let bucket = runtime.block_on(s3_server::bucket(Versions::On));
+    incident_on(&Service::s3(&bucket, s3_server::address()));
 }
 
 #[test]
