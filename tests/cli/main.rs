@@ -27,6 +27,7 @@ mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod rotate_kills;
 mod rotate_servers;
 mod rotation;
 mod s3;
