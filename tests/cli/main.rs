@@ -37,5 +37,6 @@ mod secrets;
 mod services;
 mod stop;
 mod sync;
+mod sync_requests;
 mod vault;
 mod verify;

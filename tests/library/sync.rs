@@ -579,3 +579,95 @@ fn in_a_vault_a_copy_gets_a_record_for_its_new_name_and_no_name_is_in_the_clear(
         }
     }
 }
+
+#[test]
+fn in_a_vault_a_renamed_file_is_copied_there_with_a_record_for_its_new_name() {
+    let mut world = World::new(false);
+    let master = MasterKey::generate(&OsRandom).unwrap();
+    world.vault = Some(Arc::new(Vault::new(&master, VaultId([8; 16]), 1, NamesMode::Encrypted)));
+    let long = |end: &str| "a very long name ".repeat(12) + end;
+    for name in ["a", "short", &long("1")] {
+        world.write(name, noise(3000, name.len() as u64));
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    world.push();
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(world.place.path("src").join(from), world.place.path("src").join(to)).unwrap();
+    };
+    rename("a", "b");
+    rename("short", &long("2"));
+    rename(&long("1"), "now short");
+    let summary = world.push();
+    assert_eq!((summary.moved, summary.new, summary.bytes, summary.failed), (3, 0, 0, 0), "{summary:?}");
+    // With `strict`: the record is what counts, and not the name inside of the container.
+    world.is_restored();
+    // Two that change places.
+    rename("b", "between");
+    rename("now short", "b");
+    rename("between", "now short");
+    assert_eq!(world.push().failed, 0);
+    world.is_restored();
+    assert_eq!(world.push().unchanged, 3);
+}
+
+#[test]
+fn in_a_vault_a_lost_database_is_found_out_from_info_records() {
+    for versions in [false, true] {
+        let mut world = World::new(versions);
+        let master = MasterKey::generate(&OsRandom).unwrap();
+        world.vault = Some(Arc::new(Vault::new(&master, VaultId([9; 16]), 1, NamesMode::Encrypted)));
+        for number in 0..20 {
+            world.write(&format!("folder{}/{number}", number % 3), noise(100 * number, number as u64));
+        }
+        world.write("large", noise(5 << 20, 3));
+        world.place.mkdir("src/empty");
+        symlink("somewhere", world.place.path("src/link")).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(world.push().new, 23);
+        let lose = || std::fs::remove_dir_all(world.place.path("state")).unwrap();
+        lose();
+        let calls = world.calls(|| {
+            let summary = world.push();
+            assert_eq!((summary.unchanged, summary.learned, summary.bytes), (23, 23, 0), "{summary:?}");
+        });
+        assert!(calls.iter().all(|call| *call == Operation::List), "{calls:?}");
+        // From then on it is remembered, the inode too.
+        let summary = world.push();
+        assert_eq!((summary.unchanged, summary.learned), (23, 0), "{summary:?}");
+        std::fs::rename(world.place.path("src/large"), world.place.path("src/larger")).unwrap();
+        assert_eq!(world.push().moved, 1);
+        // What is another one now is stored, and nothing else.
+        lose();
+        world.write("folder1/1", noise(100, 99));
+        let mode = PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(world.place.path("src/folder2/2"), mode).unwrap();
+        std::fs::remove_file(world.place.path("src/link")).unwrap();
+        symlink("elsewhere", world.place.path("src/link")).unwrap();
+        let summary = world.push();
+        assert_eq!((summary.changed, summary.learned, summary.new), (3, 20, 0), "{summary:?}");
+        world.is_restored();
+        // The same contents under another time: by digest they are the same.
+        lose();
+        let file = std::fs::File::open(world.place.path("src/folder0/3")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let digest = || SyncOptions { compare: Compare::Digest, ..world.options() };
+        let summary = world.push_with(&digest());
+        // A link's target and the digest of a large file, which is not known before it is sent, are in no record.
+        assert_eq!((summary.changed, summary.unchanged, summary.failed), (2, 21, 0), "{summary:?}");
+        // In the other direction nothing is fetched that is here, nor what is another one kept.
+        std::fs::create_dir(world.place.path("pulled")).unwrap();
+        let options = || SyncOptions { state: world.place.path("pull-state"), ..world.options() };
+        assert_eq!(world.pull("pulled", &options()).new, 23);
+        std::fs::remove_dir_all(world.place.path("pull-state")).unwrap();
+        let calls = world.calls(|| {
+            let summary = world.pull("pulled", &options());
+            assert_eq!((summary.unchanged, summary.learned, summary.bytes), (23, 23, 0), "{summary:?}");
+        });
+        assert!(calls.iter().all(|call| *call == Operation::List), "{calls:?}");
+        std::fs::remove_dir_all(world.place.path("pull-state")).unwrap();
+        std::fs::write(world.place.path("pulled/folder1/1"), "edited here").unwrap();
+        let summary = world.pull("pulled", &options());
+        assert_eq!((summary.changed, summary.unchanged), (1, 22), "{summary:?}");
+        assert_eq!(std::fs::read(world.place.path("pulled/folder1/1")).unwrap(), noise(100, 99));
+    }
+}
