@@ -227,11 +227,12 @@ impl<'a> Run<'a> {
     }
 
     /// Remembers which file of this machine it is that an info record told of.
-    fn adopt(&self, key: &Key, stored: &Stored, known: Known, path: &Path) -> Result<()> {
+    fn adopt(&self, key: &Key, stored: &Stored, known: &Known, path: &Path) -> Result<()> {
         let found = path.symlink_metadata().ok();
         if let Some((found, facts)) = found.as_ref().and_then(|found| Some((found, scan::facts(found)?))) {
             let racy = self.is_racy(found);
-            self.state.record(key, stored, &Known { facts, racy, ..known })?;
+            let Known { digest, data_id, .. } = *known;
+            self.state.record(key, stored, &Known { facts, racy, digest, data_id })?;
         }
         add(&self.counts.unchanged, 1);
         add(&self.counts.learned, 1);

@@ -1,7 +1,7 @@
 //! What the location holds of that of which nothing is remembered, by its info records: where they are not listed, the start
 //! of a container and its envelope are read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -51,7 +51,7 @@ pub(super) fn from_envelopes(
                 let todo = todo?;
                 let Some((stored, envelopes)) = run.state.listed(&todo.key)? else { return Ok(()) };
                 match record(run, &todo, &stored, &envelopes).await {
-                    Ok(Some(known)) => settle(run, &todo, (&stored, known), path(&todo.key), act),
+                    Ok(Some(known)) => settle(run, &todo, (&stored, known), &path(&todo.key), act),
                     // Who may only write cannot look, and need not try for every name.
                     Err(error) if error.kind() == ErrorKind::Permission => {
                         refused.store(true, Ordering::Relaxed);
@@ -86,13 +86,13 @@ fn settle(
     run: &Run<'_>,
     todo: &Todo,
     (stored, known): (&Stored, Known),
-    path: PathBuf,
+    path: &Path,
     act: fn(Differs) -> Act,
 ) -> Result<()> {
     let Some(facts) = path.symlink_metadata().ok().as_ref().and_then(scan::facts) else { return Ok(()) };
     match judge(&facts, Some(&known), run.options.compare) {
         None | Some(Differs::Learned) => {
-            run.adopt(&todo.key, stored, known, &path)?;
+            run.adopt(&todo.key, stored, &known, path)?;
             run.state.leave(&todo.key)
         }
         Some(differs) => {

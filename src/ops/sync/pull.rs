@@ -115,7 +115,7 @@ impl Pulling<'_> {
                 There { stored, known: Some(known), .. },
                 Differs::Learned,
             ) => {
-                return self.run.adopt(&key, &stored, known, &self.path(&key)).map(|()| None);
+                return self.run.adopt(&key, &stored, &known, &self.path(&key)).map(|()| None);
             }
             // What a record does not tell, the container does.
             Finding::Differs(here, There { stored, known: Some(known), .. }, _) if known.is_learned() => {

@@ -114,7 +114,7 @@ impl Pushing<'_> {
                 There { stored, known: Some(known), .. },
                 Differs::Learned,
             ) => {
-                return self.run.adopt(&key, &stored, known, &self.path(&key)).map(|()| None);
+                return self.run.adopt(&key, &stored, &known, &self.path(&key)).map(|()| None);
             }
             Finding::Differs(here, there, differs) => {
                 (here.key, act(differs), Stored { size: here.facts.size, ..there.stored })
