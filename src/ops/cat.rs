@@ -225,7 +225,7 @@ impl Printing<'_> {
                     format!("is a {}, and has no contents", metadata.file_type),
                 ));
             }
-            restore::compare_name(name, &metadata, shown, self.options.strict, self.observer)?;
+            restore::compare_name(location, name, &metadata, shown, self.options.strict, self.observer)?;
         }
         if self.options.range == ByteRange::All {
             let source = Watched { inner: reader, observer: self.observer };

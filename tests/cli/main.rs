@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/edits.rs"]
+mod edits;
 #[path = "../common/http_stub.rs"]
 mod http_stub;
 #[path = "../common/s3_server.rs"]
@@ -38,5 +40,7 @@ mod secrets;
 mod services;
 mod stop;
 mod sync;
+mod sync_model;
+mod sync_requests;
 mod vault;
 mod verify;

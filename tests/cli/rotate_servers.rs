@@ -54,7 +54,7 @@ impl Service {
         line.split(' ').map(|word| word.replace('@', &self.location)).collect()
     }
 
-    fn command(&self, place: &Place, line: &str) -> Command {
+    pub(crate) fn command(&self, place: &Place, line: &str) -> Command {
         self.reached(place.command_within(self.limit, SIDEKEY, &self.args(line)))
     }
 
