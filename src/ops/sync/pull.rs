@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::plan::{Differs, Finding, Key, Known, Stored, compare};
@@ -86,6 +86,7 @@ impl Pulling<'_> {
             one_file_system: options.one_file_system,
             observer: run.observer,
             device: AtomicU64::new(0),
+            twins: Arc::clone(&run.twins),
         };
         let leave_out = |found: &Found| scan.leaves_out(&chooser, found);
         let exists = self.destination.symlink_metadata().is_ok();

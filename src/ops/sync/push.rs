@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream;
@@ -90,6 +91,7 @@ impl Pushing<'_> {
             one_file_system: options.one_file_system,
             observer: run.observer,
             device: AtomicU64::new(0),
+            twins: Arc::clone(&run.twins),
         };
         let leave_out = |found: &Found| scan.leaves_out(&chooser, found);
         let folders = if self.put.folder_metadata { Folders::All } else { Folders::Empty };
