@@ -34,6 +34,7 @@ mod source;
 #[cfg(feature = "sync")]
 pub mod sync;
 pub mod transfer;
+pub mod twins;
 pub mod vault;
 pub mod verify;
 pub mod walk;

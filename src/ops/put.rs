@@ -7,7 +7,7 @@
 pub(in crate::ops) mod choose;
 mod journal;
 mod options;
-mod pair;
+pub(super) mod pair;
 pub(super) mod parts;
 
 use std::fs::Metadata as FileMetadata;
@@ -161,8 +161,13 @@ pub fn put_stream(
         return Ok(counting.summary());
     }
     let (metadata, seal_options) = (Metadata::new(FileType::File), run.seal_options(None));
-    let described =
-        Described { stored: &stored, metadata: &metadata, size: None, digest: None, seal: &seal_options };
+    let described = Described {
+        stored: &stored,
+        metadata: Some(&metadata),
+        size: None,
+        digest: None,
+        seal: &seal_options,
+    };
     let NewPair { file_key, half } = NewPair::generate(options, &described, &OsRandom)?;
     let data_id = half.data_id;
     let source = Watched { inner: source, observer: run.observer };
@@ -192,8 +197,13 @@ pub(in crate::ops) fn put_read(
     let stored = options.location.stored(name);
     check_names(&options.location, name, &stored)?;
     let seal_options = run.seal_options(Some(size));
-    let described =
-        Described { stored: &stored, metadata, size: Some(size), digest: None, seal: &seal_options };
+    let described = Described {
+        stored: &stored,
+        metadata: Some(metadata),
+        size: Some(size),
+        digest: None,
+        seal: &seal_options,
+    };
     let NewPair { file_key, half } = NewPair::generate(options, &described, &OsRandom)?;
     let data_id = half.data_id;
     let len = sealed_len(size, Some(metadata), &seal_options)?;
@@ -432,7 +442,8 @@ impl<'a> Putting<'a> {
         metadata: &Metadata,
         seal: &SealOptions,
     ) -> Result<(NewPair, IvKey)> {
-        let described = Described { stored, metadata, size: Some(source.len()), digest: None, seal };
+        let described =
+            Described { stored, metadata: Some(metadata), size: Some(source.len()), digest: None, seal };
         let new =
             || Ok((NewPair::generate(self.options, &described, &OsRandom)?, IvKey::generate(&OsRandom)?));
         let Some(journal) = journal else { return new() };
@@ -497,7 +508,8 @@ impl<'a> Putting<'a> {
         unchanged()?;
         let stored_len = container.len() as u64;
         let digest = sealed.digest;
-        let described = Described { stored, metadata, size: Some(size), digest, seal: &options };
+        let described =
+            Described { stored, metadata: Some(metadata), size: Some(size), digest, seal: &options };
         let NewPair { half, .. } = NewPair::of(self.options, &described, data_id, file_key)?;
         let content = Content::Whole(container.into());
         if let Some(written) = self.store(origin.path(), stored, half, content, None).await? {

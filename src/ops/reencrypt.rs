@@ -100,20 +100,13 @@ pub fn journal(
 ///
 /// # Errors
 /// `NotFound` when nothing is there; `Permission` when the store says at once that it may not be done; `Usage` without
-/// keys, and in a vault; what writing the journal or the report fails with.
+/// keys; what writing the journal or the report fails with.
 pub fn reencrypt(
     target: &Target,
     options: &ReencryptOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<ReencryptSummary> {
     options.check()?;
-    if target.location.vault().is_some() {
-        return Err(Error::usage(
-            "is in a vault, and reencrypt writes no info records yet: nothing could read the results",
-        )
-        .about(target.show())
-        .hint("get the files, and put them again; sidekey rewrap works in a vault"));
-    }
     let runtime = runtime::start()?;
     let capabilities = runtime.block_on(target.location.store().capabilities())?;
     if matches!(options.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {

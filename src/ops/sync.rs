@@ -16,7 +16,7 @@ mod state;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
@@ -40,6 +40,7 @@ use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::filter::Filter;
 use crate::ops::parallel;
 use crate::ops::put::choose::Chooser;
+use crate::ops::twins::Twins;
 use crate::ops::walk::Found;
 use crate::store::Right;
 use crate::{Error, ErrorKind, Result};
@@ -132,6 +133,8 @@ struct Run<'a> {
     handle: &'a Handle,
     observer: &'a Counting<'a>,
     counts: Counts,
+    /// What is on both sides that looks alike.
+    twins: Arc<Twins>,
     /// The first error of the state, which single files cannot be told.
     fault: Mutex<Option<Error>>,
 }
@@ -165,7 +168,8 @@ impl<'a> Run<'a> {
             observer.event(Event::Warning { path: Path::new(sides[0]), message: &message });
         }
         let (counts, fault) = (Counts::default(), Mutex::default());
-        Ok(Self { options, location, below, state, handle, observer, counts, fault })
+        let twins = Arc::default();
+        Ok(Self { options, location, below, state, handle, observer, counts, twins, fault })
     }
 
     /// Lists the location, once. What cannot be listed whole is not synchronised. Where info records are listed too, they say
@@ -189,6 +193,12 @@ impl<'a> Run<'a> {
         let Some(object) = pair.current() else { return Ok(None) };
         let segments = pair.name.segments().get(self.below.len()..).unwrap_or_default();
         let key = Key::new(segments, pair.name.is_folder());
+        if !self.is_filtered(&key) {
+            for twin in self.twins.note(segments) {
+                let (path, message) = (self.location.show(&object.key), twin.to_string());
+                self.observer.event(Event::Warning { path: Path::new(&path), message: &message });
+            }
+        }
         // Whose envelopes are there, by the data ids in their names; one beside its container may be anybody's.
         let short = |envelope: &EnvelopeObject| {
             let current = envelope.object.latest && !envelope.object.marker;
@@ -217,6 +227,7 @@ impl<'a> Run<'a> {
             one_file_system: self.options.one_file_system,
             observer: self.observer,
             device: AtomicU64::new(0),
+            twins: Arc::clone(&self.twins),
         };
         move |found| scan.leaves_out(&chooser, found)
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use sidekey::format::envelope::Block;
 use sidekey::format::{Envelope, FileType, Header, Metadata};
 use sidekey::keys::PrivateKey;
-use sidekey::location::Location;
 use sidekey::location::argument::Target;
 use sidekey::location::customer::PairEncryption;
 use sidekey::location::range::Range;
+use sidekey::location::{self, Location};
 use sidekey::name::envelope_name;
 use sidekey::open::Opener;
 use sidekey::ops::events::Silent;
@@ -24,7 +25,7 @@ use sidekey::secret::FileKey;
 use sidekey::store::faulty::{Fault, Faulty, Operation};
 use sidekey::store::memory::{Features, MemoryStore, State};
 use sidekey::store::{Info, ListOptions, Listed, OnlyIf, Store as _};
-use sidekey::{DataId, ErrorKind, Result, wrap};
+use sidekey::{DataId, ErrorKind, Result, vault, wrap};
 
 use crate::common::Place;
 
@@ -40,6 +41,8 @@ struct Vault {
     place: Place,
     memory: MemoryStore,
     faulty: Faulty<MemoryStore>,
+    /// Whether the location is one in the sense of sidekey: then each pair has a record.
+    is_one: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -59,15 +62,26 @@ impl Vault {
 
     fn with(place: Place, state: State) -> Self {
         let memory = MemoryStore::from_state(state);
-        Self { place, faulty: Faulty::new(Arc::new(memory.clone())).parts_of(PART), memory }
+        Self { place, faulty: Faulty::new(Arc::new(memory.clone())).parts_of(PART), memory, is_one: false }
     }
 
     fn fresh(&self) -> Self {
-        Self::with(Place::with_keys(), self.memory.state().clone())
+        Self { is_one: self.is_one, ..Self::with(Place::with_keys(), self.memory.state().clone()) }
+    }
+
+    /// With plain names, so that all else stays as it is.
+    fn records() -> vault::Vault {
+        let master = vault::MasterKey::from_bytes(&[9; 32]);
+        vault::Vault::new(&master, vault::VaultId([3; 16]), 1, vault::NamesMode::Plain)
+    }
+
+    fn location(&self) -> Location {
+        let location = Location::new(Arc::new(self.faulty.clone()), "p").unwrap();
+        if self.is_one { location.in_vault(Arc::new(Self::records())) } else { location }
     }
 
     fn target(&self) -> Target {
-        Target::new(Location::new(Arc::new(self.faulty.clone()), "p").unwrap(), b"").unwrap()
+        Target::new(self.location(), b"").unwrap()
     }
 
     fn write(&self, name: &str, bytes: impl Into<Bytes>) {
@@ -87,8 +101,21 @@ impl Vault {
         let mut container = Vec::new();
         seal(&key, id, Some(&metadata), contents, &mut container, &OsRandom, &SealOptions::default())
             .unwrap();
-        let envelope = wrap::wrap(&key, &id, &[self.place.public("old")], SystemTime::UNIX_EPOCH).unwrap();
+        let mut envelope =
+            wrap::wrap(&key, &id, &[self.place.public("old")], SystemTime::UNIX_EPOCH).unwrap();
         let container_name = format!("{name}.enc");
+        if self.is_one {
+            let info = vault::Info {
+                size: Some(contents.len() as u64),
+                mtime: metadata.mtime,
+                mode: metadata.mode,
+                kind: FileType::File,
+                digest: None,
+                name: None,
+                commitment: Header::parse(container.first_chunk().unwrap()).unwrap().commitment,
+            };
+            envelope.blocks.push(Block::info(Self::records().seal_info(&container_name, &id, &info)));
+        }
         self.write(&envelope_name(&container_name, Some(&id)).unwrap(), envelope.to_text().unwrap());
         self.write(&container_name, container);
         id
@@ -165,11 +192,17 @@ impl Vault {
             let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
             let file_key =
                 wrap::unwrap(&header, &envelopes, &keys).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            let info = location::vault::check(&self.location(), name, &header, &envelopes)
+                .unwrap_or_else(|error| panic!("{name}: {error:?}"));
             let opener = Opener::new(header, &file_key).unwrap();
             let (mut source, mut plain) = (&bytes[64..], Vec::new());
             let metadata = opener.metadata(&mut source).unwrap().unwrap();
             assert_eq!((metadata.mtime, metadata.mode), (Some(1_234_567_890), Some(0o640)), "{name}");
             opener.copy(source, &mut plain, None, 1).unwrap();
+            if let Some(info) = info {
+                assert_eq!((info.mtime, info.mode), (metadata.mtime, metadata.mode), "{name}");
+                assert_eq!(info.size, Some(plain.len() as u64), "{name}");
+            }
             found.entry(name.clone()).or_default().push(plain);
         }
         found
@@ -322,8 +355,9 @@ fn nothing_is_lost_wherever_a_large_upload_ends() {
 
 #[test]
 fn nothing_is_lost_wherever_a_run_ends() {
-    for features in [VERSIONS, Features { versions: false, conditions: false }] {
-        let origin = Vault::new(features);
+    let bare = Features { versions: false, conditions: false };
+    for (features, is_one) in [(VERSIONS, false), (bare, false), (VERSIONS, true), (bare, true)] {
+        let origin = Vault { is_one, ..Vault::new(features) };
         origin.store("a", b"first");
         if features.versions {
             origin.store("a", b"second");
@@ -345,7 +379,7 @@ fn nothing_is_lost_wherever_a_run_ends() {
                     break 'calls;
                 }
                 total += 1;
-                let context = format!("{features:?} {fault:?} {dies} at {number}: {stopped:?}");
+                let context = format!("{features:?} {is_one} {fault:?} {dies} at {number}: {stopped:?}");
                 nothing_is_lost(&vault, &before, &context);
                 vault.faulty.restart();
                 let again = vault.run(how).unwrap();
@@ -378,6 +412,7 @@ fn what_somebody_puts_meanwhile_stays_the_current_version() {
                 place: Place::with_keys(),
                 memory: vault.memory.clone(),
                 faulty: vault.faulty.clone(),
+                is_one: false,
             };
             vault.faulty.plan(move |call| {
                 if call.number == number {
@@ -424,8 +459,12 @@ fn a_key_that_opens_nothing_changes_nothing() {
     let vault = Vault::new(VERSIONS);
     vault.store("a", b"contents");
     let before = vault.stored();
-    let other =
-        Vault { place: Place::with_keys(), memory: vault.memory.clone(), faulty: vault.faulty.clone() };
+    let other = Vault {
+        place: Place::with_keys(),
+        memory: vault.memory.clone(),
+        faulty: vault.faulty.clone(),
+        is_one: false,
+    };
     std::fs::copy(other.place.path("keys/new.pem"), other.place.path("keys/old.pem")).unwrap();
     let summary = other.run(USUAL).unwrap();
     assert_eq!((summary.reencrypted, summary.not_ours, summary.failed), (0, 1, 0), "{summary:?}");

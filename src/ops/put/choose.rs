@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +14,7 @@ use crate::location::{Location, RESERVED};
 use crate::name::{ObjectName, envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::filter::Filter;
+use crate::ops::twins::Twins;
 use crate::ops::walk::{Found, root_segments};
 use crate::{DataId, Error, Result};
 
@@ -32,6 +33,8 @@ pub(in crate::ops) struct Chooser<'a> {
     pub(in crate::ops) observer: &'a dyn Observer,
     /// The file system of the source that is being walked.
     pub(in crate::ops) device: AtomicU64,
+    /// The names that were chosen.
+    pub(in crate::ops) twins: Arc<Twins>,
 }
 
 /// Why something is left out.
@@ -53,7 +56,12 @@ impl<'a> Chooser<'a> {
     /// The same with the reason, which the observer is told.
     pub(in crate::ops) fn why(&self, found: &Found) -> Option<LeftOut> {
         let path = &found.path;
-        let why = self.judge(found)?;
+        let Some(why) = self.judge(found) else {
+            for twin in self.twins.note(&found.segments) {
+                self.observer.event(Event::Warning { path, message: &twin.to_string() });
+            }
+            return None;
+        };
         match &why {
             LeftOut::Reserved => {
                 // Whoever backs up a whole location may believe that it is in there.

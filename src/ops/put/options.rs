@@ -1,6 +1,7 @@
 //! What `put` is asked to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
@@ -70,7 +71,14 @@ impl PutOptions {
     pub(super) fn chooser<'a>(&'a self, observer: &'a dyn Observer) -> Chooser<'a> {
         let Self { filter, exclude_caches, one_file_system, .. } = self;
         let (exclude_caches, one_file_system) = (*exclude_caches, *one_file_system);
-        Chooser { filter, exclude_caches, one_file_system, observer, device: AtomicU64::new(0) }
+        Chooser {
+            filter,
+            exclude_caches,
+            one_file_system,
+            observer,
+            device: AtomicU64::new(0),
+            twins: Arc::default(),
+        }
     }
 
     pub(in crate::ops) fn check(&self, inputs: &[PathBuf]) -> Result<()> {

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::PutOptions;
-use crate::format::Metadata;
 use crate::format::envelope::Block;
+use crate::format::{FileType, Metadata};
+use crate::location::Location;
 use crate::random::Random;
 use crate::seal::{SealOptions, sealed_header};
 use crate::secret::FileKey;
@@ -29,14 +30,14 @@ pub(super) struct FirstHalf {
 }
 
 /// What the info record of a vault says of the source.
-pub(super) struct Described<'a> {
+pub(in crate::ops) struct Described<'a> {
     /// The stored name of the container.
-    pub(super) stored: &'a str,
-    pub(super) metadata: &'a Metadata,
-    pub(super) size: Option<u64>,
-    pub(super) digest: Option<[u8; 32]>,
+    pub(in crate::ops) stored: &'a str,
+    pub(in crate::ops) metadata: Option<&'a Metadata>,
+    pub(in crate::ops) size: Option<u64>,
+    pub(in crate::ops) digest: Option<[u8; 32]>,
     /// How the container is made: its header is in the record.
-    pub(super) seal: &'a SealOptions,
+    pub(in crate::ops) seal: &'a SealOptions,
 }
 
 impl FirstHalf {
@@ -68,7 +69,7 @@ impl NewPair {
         file_key: FileKey,
     ) -> Result<Self> {
         let mut envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?;
-        envelope.blocks.extend(described.record(options, &data_id, &file_key)?.map(Block::info));
+        envelope.blocks.extend(described.record(&options.location, &data_id, &file_key)?.map(Block::info));
         let half = FirstHalf::new(options, data_id, &file_key, envelope.to_text()?.into());
         Ok(Self { file_key, half })
     }
@@ -76,19 +77,24 @@ impl NewPair {
 
 impl Described<'_> {
     /// The info record, in a vault.
-    fn record(&self, options: &PutOptions, data_id: &DataId, file_key: &FileKey) -> Result<Option<Vec<u8>>> {
-        let Some(vault) = options.location.vault() else { return Ok(None) };
+    pub(in crate::ops) fn record(
+        &self,
+        location: &Location,
+        data_id: &DataId,
+        file_key: &FileKey,
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(vault) = location.vault() else { return Ok(None) };
         let Self { stored, metadata, mut size, mut digest, seal } = *self;
-        if let Some(target) = &metadata.target {
+        if let Some(target) = metadata.and_then(|metadata| metadata.target.as_ref()) {
             (size, digest) = (Some(target.len() as u64), Some(Sha256::digest(target).into()));
         }
-        let header = sealed_header(file_key, *data_id, Some(metadata), seal)?;
+        let header = sealed_header(file_key, *data_id, metadata, seal)?;
         let long = vault.ends_long(stored).then(|| vault.parse(stored)).flatten();
         let info = Info {
             size,
-            mtime: metadata.mtime,
-            mode: metadata.mode,
-            kind: metadata.file_type,
+            mtime: metadata.and_then(|metadata| metadata.mtime),
+            mode: metadata.and_then(|metadata| metadata.mode),
+            kind: metadata.map_or(FileType::File, |metadata| metadata.file_type),
             digest,
             name: long.filter(|name| !name.is_folder()).and_then(|name| name.segments().last().cloned()),
             commitment: header.commitment,

@@ -9,13 +9,16 @@ use zeroize::Zeroizing;
 
 use super::{Done, Reencrypting, SUPERSEDED};
 use crate::crypto::lanes::same;
+use crate::format::envelope::Block;
 use crate::format::section::{DigestKind, End};
 use crate::format::{HEADER_LEN, Metadata};
 use crate::location::customer::Unlocking;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
 use crate::location::read::{self, FRONT, Reader};
+use crate::location::vault;
 use crate::open::Opener;
 use crate::ops::events::Event;
+use crate::ops::put::pair::Described;
 use crate::ops::put::parts::{Ended, PartWriter, Parts};
 use crate::ops::rotate::State;
 use crate::random::{OsRandom, Pooled};
@@ -40,6 +43,17 @@ struct Opened {
     reader: Reader,
     end: End,
     metadata: Option<Metadata>,
+}
+
+impl Opened {
+    /// How a container with the same contents is made.
+    fn seal_options(&self) -> SealOptions {
+        let Self { opener, end, .. } = self;
+        let mut options = SealOptions { size: Some(end.total), ..SealOptions::default() };
+        options.section_log2 = opener.header().section_size().trailing_zeros() as u8;
+        options.digest = if end.digest.is_some() { DigestKind::Sha256 } else { DigestKind::None };
+        options
+    }
 }
 
 impl Reencrypting<'_> {
@@ -102,8 +116,9 @@ impl Reencrypting<'_> {
         }
         let (old_id, total) = (opened.opener.header().data_id(), opened.end.total);
         let alone = (total > SMALL).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
-        let new = New::generate(self)?;
-        let (written, digest) = self.write(stored, over, opened, &new)?;
+        let options = opened.seal_options();
+        let new = New::generate(self, stored, &opened, &options)?;
+        let (written, digest) = self.write(stored, over, opened, &new, &options)?;
         self.prove(stored, over, &new, &written, &digest, total)?;
         drop(alone);
         (done.reencrypted, done.bytes) = (true, total);
@@ -146,24 +161,28 @@ impl Reencrypting<'_> {
     }
 
     /// Puts the same contents over a version under a new key; says which version it became, and the digest of what was read.
-    fn write(&self, stored: &str, over: &Object, opened: Opened, new: &New) -> Result<(VersionId, [u8; 32])> {
+    fn write(
+        &self,
+        stored: &str,
+        over: &Object,
+        opened: Opened,
+        new: &New,
+        options: &SealOptions,
+    ) -> Result<(VersionId, [u8; 32])> {
         let Opened { opener, reader, end, metadata } = opened;
-        let mut options = SealOptions { size: Some(end.total), ..SealOptions::default() };
-        options.section_log2 = opener.header().section_size().trailing_zeros() as u8;
-        options.digest = if end.digest.is_some() { DigestKind::Sha256 } else { DigestKind::None };
-        let len = sealed_len(end.total, metadata.as_ref(), &options)?;
+        let len = sealed_len(end.total, metadata.as_ref(), options)?;
         let small = end.total <= SMALL;
         let digest = Arc::new(Mutex::new(None));
         let plain = Plain::new(opener, reader, end, Arc::clone(&digest));
         let random = Pooled::new(&OsRandom);
         let put = if small {
             let mut container = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-            seal(&new.file_key, new.data_id, metadata.as_ref(), plain, &mut container, &random, &options)?;
+            seal(&new.file_key, new.data_id, metadata.as_ref(), plain, &mut container, &random, options)?;
             self.put(stored, over, new, Content::Whole(container.into()))
         } else {
             std::thread::scope(|scope| {
                 let mut parts = Parts::new(Some(len), |mut out: PartWriter| {
-                    let (options, metadata, random) = (&options, metadata.as_ref(), &random);
+                    let (metadata, random) = (metadata.as_ref(), &random);
                     let work = move || {
                         let sealed =
                             seal(&new.file_key, new.data_id, metadata, plain, &mut out, random, options);
@@ -240,9 +259,9 @@ impl Reencrypting<'_> {
             _ => self.location.shared_store(),
         };
         let envelopes = self.handle.block_on(read::envelopes(store.as_ref(), key, &new.data_id))?;
-        if !envelopes.found.iter().any(|found| found.bytes == new.envelope) {
+        let Some(found) = envelopes.found.iter().find(|found| found.bytes == new.envelope) else {
             return Err(Error::integrity("its new envelope is not what was written"));
-        }
+        };
         // What a store without versions says is the version may be another writer's by now.
         let version = self.versions.then(|| written.clone());
         let mut reader = Reader::open(self.handle.clone(), store, key, version, FRONT)?;
@@ -250,6 +269,7 @@ impl Reencrypting<'_> {
         if header.data_id() != new.data_id {
             return Err(Error::conflict("was replaced by somebody else meanwhile"));
         }
+        vault::check(self.location, key, &header, [&found.envelope])?;
         let opener = Opener::new(header, &new.file_key)?;
         let len = reader.object().size;
         let end = opener.end(&mut reader, len)?;
@@ -275,12 +295,26 @@ struct New {
 }
 
 impl New {
-    fn generate(run: &Reencrypting<'_>) -> Result<Self> {
+    fn generate(
+        run: &Reencrypting<'_>,
+        stored: &str,
+        opened: &Opened,
+        options: &SealOptions,
+    ) -> Result<Self> {
         let data_id = DataId::generate(&OsRandom)?;
         let file_key = FileKey::generate(&OsRandom)?;
-        let envelope = wrap(&file_key, &data_id, run.options.recipients, run.options.now)?.to_text()?;
+        let mut envelope = wrap(&file_key, &data_id, run.options.recipients, run.options.now)?;
+        let Opened { end, metadata, .. } = opened;
+        let described = Described {
+            stored,
+            metadata: metadata.as_ref(),
+            size: Some(end.total),
+            digest: end.digest,
+            seal: options,
+        };
+        envelope.blocks.extend(described.record(run.location, &data_id, &file_key)?.map(Block::info));
         let encryption = run.options.encryption.of_container(&file_key, &data_id);
-        Ok(Self { data_id, file_key, envelope: envelope.into(), encryption })
+        Ok(Self { data_id, file_key, envelope: envelope.to_text()?.into(), encryption })
     }
 }
 
