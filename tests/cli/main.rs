@@ -38,4 +38,5 @@ mod services;
 mod stop;
 mod sync;
 mod vault;
+mod vault_servers;
 mod verify;
