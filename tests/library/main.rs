@@ -19,3 +19,4 @@ mod rotate;
 mod rsa_second;
 #[cfg(feature = "sync")]
 mod sync;
+mod vault;
