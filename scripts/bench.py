@@ -341,6 +341,9 @@ class Bench:
         got = self.remover("got", "got2", "state")
         self.compare(f"sync of {count:,} files back into a folder beside `rclone sync`", self.remembering("sync", "-i", self.path("a.pem"), url, self.path("got")),
                      self.rclone(config, "sync", "bench:", self.path("got2")), count, "files/s", 2, got)
+        got()
+        self.compare(f"restore of {count:,} files beside `rclone copy` from the crypt remote", self.remembering("restore", "-i", self.path("a.pem"), url, self.path("got")),
+                     self.rclone(config, "copy", "bench:", self.path("got2")), count, "files/s", 2, got)
         got(), fresh()
         tree = self.folder / "many"
         for number in range(many):

@@ -115,7 +115,13 @@ load_private_key() {
         pem=$(openssl pkey -in "$key" -passin "file:$passphrase" 2>/dev/null)
     else
         pem=$(openssl pkey -in "$key")
-    fi || fail 1 "$key: is not a private key, or the passphrase is wrong"
+    fi || {
+        # The parameters stand before everything else; openssl's own limit is no wrong passphrase.
+        ! openssl asn1parse -in "$key" 2>/dev/null | grep -q ':scrypt' ||
+            fail 1 "$key: cannot be opened: the passphrase is wrong, or scrypt asks for more than OpenSSL's 32 MiB" \
+                "scripts/restore.py opens such keys"
+        fail 1 "$key: is not a private key, or the passphrase is wrong"
+    }
     own_id=$(printf '%s\n' "$pem" | openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | hex)
 }
 

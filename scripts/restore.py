@@ -268,12 +268,14 @@ class Vault:
             sealed = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
             name = siv_open(self.names_key, [folder], sealed)
         elif re.match(rb"h[A-Za-z0-9_-]{43}\Z", stored):
-            with contextlib.suppress(OSError), open(os.path.join(self.top, b".sidekey/names", stored), "rb") as stream:
-                name = siv_open(self.names_key, [folder], stream.read(1024))
-                name = name and name.rstrip(b"\0")
-                tag = hmac.new(self.long_key, folder + b"\0" + (name or b""), hashlib.sha256).digest()
-                if name and base64.urlsafe_b64encode(tag).rstrip(b"=") == stored[1:]:
-                    return None if b"/" in name else name
+            # Records that nothing seemed to need are set aside for a while.
+            for place in (b".sidekey/names", b".sidekey/unused"):
+                with contextlib.suppress(OSError), open(os.path.join(self.top, place, stored), "rb") as stream:
+                    name = siv_open(self.names_key, [folder], stream.read(1024))
+                    name = name and name.rstrip(b"\0")
+                    tag = hmac.new(self.long_key, folder + b"\0" + (name or b""), hashlib.sha256).digest()
+                    if name and base64.urlsafe_b64encode(tag).rstrip(b"=") == stored[1:]:
+                        return None if b"/" in name else name
             return None
         else:
             return None

@@ -8,7 +8,6 @@ mod pem;
 mod protection;
 
 use std::fmt;
-use std::num::NonZeroU32;
 
 use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef};
 use pkcs8::der::asn1::{BitStringRef, OctetStringRef};
@@ -68,6 +67,66 @@ impl PublicKey {
     /// The key as SPKI in PEM, as `openssl rsa -pubout` writes it.
     pub fn to_pem(&self) -> String {
         pem::encode("PUBLIC KEY", self.spki_der()).to_string()
+    }
+}
+
+/// How a passphrase becomes the key of a key file that this crate writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kdf {
+    /// PBKDF2-HMAC-SHA-256 (RFC 8018, section 5.2) with so many rounds, 1 to [`MAX_ROUNDS`].
+    Pbkdf2 {
+        /// The rounds.
+        rounds: u32,
+    },
+    /// scrypt (RFC 7914). It fills 128 * N * r bytes of memory, at most [`MAX_SCRYPT_MEMORY`], p times. OpenSSL reads
+    /// key files that ask for less than 32 MiB, and no others.
+    Scrypt {
+        /// The cost N, as its logarithm to base 2.
+        log_n: u8,
+        /// The block size.
+        r: u16,
+        /// The parallelization.
+        p: u16,
+    },
+}
+
+impl Kdf {
+    /// PBKDF2 with [`DEFAULT_ROUNDS`].
+    pub const PBKDF2: Self = Self::Pbkdf2 { rounds: DEFAULT_ROUNDS };
+    /// scrypt over 128 MiB: N=2^17, r=8, p=1.
+    pub const SCRYPT: Self = Self::Scrypt { log_n: 17, r: 8, p: 1 };
+
+    /// The one of both that costs more, where they are of one kind; else this one.
+    #[must_use]
+    pub fn at_least(self, least: Self) -> Self {
+        let work = |log_n: u8, r: u16, p: u16| {
+            (u128::from(r) * u128::from(p)).checked_shl(log_n.into()).unwrap_or(u128::MAX)
+        };
+        match (self, least) {
+            (Self::Pbkdf2 { rounds }, Self::Pbkdf2 { rounds: least }) => {
+                Self::Pbkdf2 { rounds: rounds.max(least) }
+            }
+            (Self::Scrypt { log_n, r, p }, Self::Scrypt { log_n: least_n, r: least_r, p: least_p })
+                if work(log_n, r, p) < work(least_n, least_r, least_p) =>
+            {
+                least
+            }
+            _ => self,
+        }
+    }
+}
+
+/// As people write it: `PBKDF2-HMAC-SHA-256 with 600000 rounds`, `scrypt with N=131072 r=8 p=1`.
+impl fmt::Display for Kdf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pbkdf2 { rounds } => write!(f, "PBKDF2-HMAC-SHA-256 with {rounds} rounds"),
+            Self::Scrypt { log_n, r, p } => {
+                let n = 1u128.checked_shl((*log_n).into()).unwrap_or_default();
+                write!(f, "scrypt with N={n} r={r} p={p}")
+            }
+        }
     }
 }
 
@@ -134,6 +193,12 @@ impl KeyFile {
         self.protection.as_ref()?.rounds()
     }
 
+    /// The derivation by which this crate could write the file again at no less cost; nothing for the traditional
+    /// encryption and for a file in plain.
+    pub fn derivation(&self) -> Option<Kdf> {
+        self.protection.as_ref()?.kdf()
+    }
+
     /// How the passphrase becomes a key, for people: `PBKDF2-HMAC-SHA-256 with 2048 rounds`.
     pub fn kdf(&self) -> Option<String> {
         self.protection.as_ref().map(Protection::to_string)
@@ -173,21 +238,13 @@ impl fmt::Debug for KeyFile {
 }
 
 impl PrivateKey {
-    /// The key as encrypted PKCS#8 in PEM: PBES2, PBKDF2-HMAC-SHA-256 with `rounds`, AES-256-CBC (RFC 8018), the
-    /// structure that `openssl genrsa -aes256` writes.
+    /// The key as encrypted PKCS#8 in PEM: PBES2 with this derivation and AES-256-CBC (RFC 8018), the structure that
+    /// `openssl genrsa -aes256` and `openssl pkcs8 -topk8 -scrypt` write.
     ///
     /// # Errors
-    /// `Usage` when `rounds` is 0 or more than [`MAX_ROUNDS`]; what `random` says.
-    pub fn to_encrypted_pem(
-        &self,
-        passphrase: &Passphrase,
-        rounds: u32,
-        random: &dyn Random,
-    ) -> Result<String> {
-        let rounds = NonZeroU32::new(rounds)
-            .filter(|rounds| rounds.get() <= MAX_ROUNDS)
-            .ok_or_else(|| Error::usage(format!("the rounds of PBKDF2 are 1 to {MAX_ROUNDS}")))?;
-        let der = protection::seal_pkcs8(self.to_pkcs8_der()?.expose(), passphrase, rounds, random)?;
+    /// `Usage` when the costs are none, or more than are read; what `random` says.
+    pub fn to_encrypted_pem(&self, passphrase: &Passphrase, kdf: Kdf, random: &dyn Random) -> Result<String> {
+        let der = protection::seal_pkcs8(self.to_pkcs8_der()?.expose(), passphrase, kdf, random)?;
         Ok(pem::encode("ENCRYPTED PRIVATE KEY", &der).to_string())
     }
 

@@ -16,7 +16,8 @@ use super::work::{self, Watcher};
 ///
 /// It first shows what it would delete, and then asks. An envelope goes when every version of its container was read, none
 /// needs it, and it is older than 30 days by the location's own clock. Uploads that were never finished and the part files
-/// of get, .NAME.sidekey-part, go when they are older than --age. What cannot be read is never deleted.
+/// of get, .NAME.sidekey-part, go when they are older than --age. In a vault the records of long names that nothing has any more are set aside, and go 30
+/// days after that. What cannot be read is never deleted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
@@ -58,6 +59,7 @@ struct Totals<'a> {
     envelopes: u64,
     uploads: u64,
     parts: u64,
+    names: u64,
     kept: u64,
     failed: u64,
 }
@@ -122,6 +124,7 @@ fn shown<'a>(r#type: &'a str, leftover: &'a Planned) -> Shown<'a> {
         LeftoverKind::Envelope => "envelope",
         LeftoverKind::Upload => "upload",
         LeftoverKind::Part => "part",
+        LeftoverKind::Name => "name",
     };
     let since = humantime::format_rfc3339_seconds(leftover.since).to_string();
     Shown { r#type, kind, object: &leftover.object, since }
@@ -132,6 +135,7 @@ fn what(kind: LeftoverKind) -> &'static str {
         LeftoverKind::Envelope => "an envelope without a container",
         LeftoverKind::Upload => "never finished",
         LeftoverKind::Part => "what an interrupted get left to go on with",
+        LeftoverKind::Name => "the record of a long name that nothing has",
     }
 }
 
@@ -152,6 +156,7 @@ fn totals(dry_run: bool, planned: u64, summary: &CleanSummary) -> Totals<'static
         envelopes: summary.envelopes,
         uploads: summary.uploads,
         parts: summary.parts,
+        names: summary.names,
         kept: summary.kept,
         failed: summary.failed,
     }

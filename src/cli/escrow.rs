@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sidekey::keys::{KeyFile, PrivateKey};
+use sidekey::keys::{Kdf, KeyFile, PrivateKey};
 use sidekey::location::vault::escrow_name;
 use sidekey::ops::vault;
 use sidekey::random::OsRandom;
@@ -17,7 +17,7 @@ use super::report::Report;
 /// The length of a key that is made for a vault, in bits.
 pub(crate) const BITS: usize = 3072;
 /// The rounds of PBKDF2 for a key that the store holds.
-const ROUNDS: u32 = 2_000_000;
+pub(crate) const ROUNDS: u32 = 2_000_000;
 /// The shortest passphrase for it, in bytes.
 const SHORTEST: usize = 12;
 /// The fewest different bytes in it.
@@ -27,17 +27,45 @@ const FEWEST: usize = 6;
 ///
 /// # Errors
 /// `Input` for a weak passphrase; `Usage` for none; what reading it says.
-pub(crate) fn seal(key: &PrivateKey, args: &NewPassphraseArgs, place: &Place) -> Result<Zeroizing<String>> {
+pub(crate) fn seal(
+    key: &PrivateKey,
+    args: &NewPassphraseArgs,
+    kdf: Kdf,
+    place: &Place,
+) -> Result<Zeroizing<String>> {
     let shown = shown(place);
     let passphrase = args
         .read(&shown)?
         .ok_or_else(|| Error::usage("a private key in a vault cannot be without a passphrase").at(&shown))?;
     check(&passphrase)?;
-    let text = Zeroizing::new(key.to_encrypted_pem(&passphrase, ROUNDS, &OsRandom)?);
+    let text = Zeroizing::new(key.to_encrypted_pem(&passphrase, kdf, &OsRandom)?);
     match KeyFile::parse(text.as_bytes())?.open(Some(&passphrase))?.id() == key.id() {
         true => Ok(text),
         false => Err(Error::integrity("the key does not open again; nothing was written")),
     }
+}
+
+/// The private key that an interrupted init left in the vault, and the text of its file; nothing where there is none.
+///
+/// # Errors
+/// `Conflict` when the new passphrase does not open it; what reading says.
+pub(crate) fn begun(
+    args: &NewPassphraseArgs,
+    place: &Place,
+) -> Result<Option<(PrivateKey, Zeroizing<String>)>> {
+    let Some(text) = vault::escrow(&place.target.location)? else { return Ok(None) };
+    let shown = shown(place);
+    let file = parse(&text, &shown)?;
+    let passphrase = args.read(&shown)?;
+    let key = file.open(passphrase.as_ref()).map_err(|error| {
+        Error::conflict("is there already, and the new passphrase does not open it")
+            .because(error)
+            .at(&shown)
+            .hint(
+                "give the passphrase of the init that was interrupted; sidekey vault passwd changes it later",
+            )
+    })?;
+    Ok(Some((key, Zeroizing::new(String::from_utf8_lossy(&text).into_owned()))))
 }
 
 /// The escrowed private key of a vault, opened with its passphrase.
@@ -45,19 +73,38 @@ pub(crate) fn seal(key: &PrivateKey, args: &NewPassphraseArgs, place: &Place) ->
 /// # Errors
 /// `NotFound` when the vault holds none; what reading and opening it say.
 pub(crate) fn open(place: &Place, args: &PassphraseArgs, report: &Report) -> Result<PrivateKey> {
+    open_file(place, args, report).map(|(key, _)| key)
+}
+
+/// The same, and its file as it was.
+///
+/// # Errors
+/// Those of [`open`].
+pub(crate) fn open_file(
+    place: &Place,
+    args: &PassphraseArgs,
+    report: &Report,
+) -> Result<(PrivateKey, KeyFile)> {
     let shown = shown(place);
     let text = vault::escrow(&place.target.location)?.ok_or_else(|| {
         Error::not_found("the vault holds no private key")
             .at(&shown)
             .hint("name the private key with --identity; sidekey init --escrow keeps one in the vault")
     })?;
-    let file = KeyFile::parse(&text).map_err(|error| error.at(&shown))?;
-    if !file.is_encrypted() {
-        return Err(Error::integrity("is a private key without a passphrase; sidekey never puts one there")
-            .at(&shown)
-            .hint("somebody else did: it is not used"));
+    let file = parse(&text, &shown)?;
+    let key = Passphrases::new(args, std::slice::from_ref(&shown)).open(&shown, &file, report)?;
+    Ok((key, file))
+}
+
+/// A key file of the store's. What has no passphrase anybody can have put there.
+fn parse(text: &[u8], shown: &Path) -> Result<KeyFile> {
+    let file = KeyFile::parse(text).map_err(|error| error.at(shown))?;
+    match file.is_encrypted() {
+        true => Ok(file),
+        false => Err(Error::integrity("is a private key without a passphrase; sidekey never puts one there")
+            .at(shown)
+            .hint("somebody else did: it is not used")),
     }
-    Passphrases::new(args, std::slice::from_ref(&shown)).open(&shown, &file, report)
 }
 
 fn shown(place: &Place) -> PathBuf {

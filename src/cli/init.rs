@@ -9,9 +9,11 @@ use sidekey::ops::vault::{self, InitOptions};
 use sidekey::random::OsRandom;
 use sidekey::vault::NamesMode;
 use sidekey::{Error, ErrorKind, Result};
+use zeroize::Zeroizing;
 
 use super::config::{self, PinnedVault};
 use super::identity::{load_identities, load_recipients};
+use super::kdf::KdfArgs;
 use super::location::Place;
 use super::passphrase::{NewPassphraseArgs, PassphraseArgs};
 use super::remote::location_text;
@@ -61,6 +63,8 @@ pub(crate) struct Args {
     passphrase: PassphraseArgs,
     #[command(flatten)]
     new_passphrase: NewPassphraseArgs,
+    #[command(flatten)]
+    kdf: KdfArgs,
 }
 
 #[derive(Serialize)]
@@ -84,6 +88,10 @@ struct Would {
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
+        if self.kdf.is_given() && !self.escrow && !self.passphrase_only {
+            return Err(Error::usage("--kdf is for a private key that the vault is to hold")
+                .hint("say --escrow or --passphrase-only too"));
+        }
         let text = location_text(&self.location)?;
         let place = match Place::root(&self.location, !self.dry_run) {
             Err(error) if self.dry_run && error.kind() == ErrorKind::NotFound => {
@@ -92,13 +100,21 @@ impl Args {
             opened => opened?,
         };
         let location = &place.target.location;
-        vault::refuse_vault(location)?;
-        let names = self.names_of(vault::has_objects(location)?)?;
+        // An init that was interrupted goes on with what it pinned.
+        let begun = Place::pinned_root(&self.location)?;
+        vault::refuse_vault(location).map_err(|error| match &begun {
+            Some(_) => error.hint("this machine takes part in it: sidekey vault show"),
+            None => error,
+        })?;
+        let names = match &begun {
+            Some(begun) => self.names_begun(begun.settings.names)?,
+            None => self.names_of(vault::has_objects(location)?)?,
+        };
         if self.dry_run {
             return self.would(text, names, report);
         }
         let mut recipients = load_recipients(&self.recipient)?;
-        let escrowed = self.escrowed(report)?;
+        let (escrowed, sealed) = self.escrowed(&place, report)?.unzip();
         if let Some(key) = &escrowed
             && recipients.iter().all(|known| known.id() != key.id())
         {
@@ -108,9 +124,11 @@ impl Args {
             return Err(Error::usage("no recipient: nobody could open the vault's master key")
                 .hint("name a public key with --recipient, or say --passphrase-only"));
         }
-        let sealed =
-            escrowed.as_ref().map(|key| escrow::seal(key, &self.new_passphrase, &place)).transpose()?;
-        let opened = vault::draw(names, &OsRandom)?;
+        let is_new = begun.is_none();
+        let opened = match begun {
+            Some(begun) => vault::Opened::new(begun.master, begun.settings),
+            None => vault::draw(names, &OsRandom)?,
+        };
         let fingerprint = opened.vault.fingerprint();
         let options = InitOptions {
             names,
@@ -128,11 +146,23 @@ impl Args {
             text.clone(),
             load_again(&recipients)?,
         );
-        let config = config::current().pin(&pinned)?;
-        if let Err(error) = vault::publish(location, &opened, &options) {
-            config::current().unpin(&pinned);
-            return Err(error);
+        if is_new {
+            config::current().pin(&pinned)?;
         }
+        if let Err(error) = vault::publish(location, &opened, &options) {
+            use ErrorKind::{Conflict, Input, Permission, Usage};
+            // Nothing was written then. Else the master key is kept, for the same again to go on with.
+            if is_new && matches!(error.kind(), Conflict | Input | Permission | Usage) {
+                config::current().unpin(&pinned);
+                return Err(error);
+            }
+            return Err(match error.remedy() {
+                Some(_) => error,
+                None => error.hint("run the same again to go on"),
+            });
+        }
+        // What was pinned before may have been for other recipients.
+        let config = config::current().pin(&pinned)?;
         let made = Made {
             r#type: "init",
             location: text.clone(),
@@ -176,14 +206,46 @@ impl Args {
         }
     }
 
-    /// The private key that the vault is to hold.
-    fn escrowed(&self, report: &Report) -> Result<Option<PrivateKey>> {
-        if self.passphrase_only {
-            return PrivateKey::generate(escrow::BITS).map(Some);
+    /// How an init that was interrupted was to keep names.
+    fn names_begun(&self, begun: NamesMode) -> Result<NamesMode> {
+        match self.names {
+            Some(names) if names != begun => {
+                Err(Error::conflict(format!("an init with names {begun} was interrupted here"))
+                    .about(self.location.to_string_lossy())
+                    .hint(format!("go on with --names {begun}")))
+            }
+            _ => Ok(begun),
         }
-        let Some(file) = self.identity.as_ref().filter(|_| self.escrow) else { return Ok(None) };
-        let mut keys = load_identities(std::slice::from_ref(file), &self.passphrase, report)?;
-        Ok(keys.pop())
+    }
+
+    /// The private key that the vault is to hold, and its file under the new passphrase.
+    fn escrowed(&self, place: &Place, report: &Report) -> Result<Option<(PrivateKey, Zeroizing<String>)>> {
+        let mut given = None;
+        if let Some(file) = self.identity.as_ref().filter(|_| self.escrow) {
+            given = load_identities(std::slice::from_ref(file), &self.passphrase, report)?.pop();
+        }
+        if given.is_none() && !self.passphrase_only {
+            return match vault::escrow(&place.target.location)? {
+                None => Ok(None),
+                Some(_) => Err(Error::conflict("a private key is there already")
+                    .about(self.location.to_string_lossy())
+                    .hint("an init with --escrow or --passphrase-only was interrupted: say so again")),
+            };
+        }
+        if let Some((key, text)) = escrow::begun(&self.new_passphrase, place)? {
+            return match given.is_none_or(|given| given.id() == key.id()) {
+                true => Ok(Some((key, text))),
+                false => Err(Error::conflict("another private key is there already")
+                    .about(self.location.to_string_lossy())
+                    .hint("name the one of the init that was interrupted with --identity")),
+            };
+        }
+        let key = match given {
+            Some(given) => given,
+            None => PrivateKey::generate(escrow::BITS)?,
+        };
+        let text = escrow::seal(&key, &self.new_passphrase, self.kdf.of_new(escrow::ROUNDS), place)?;
+        Ok(Some((key, text)))
     }
 }
 

@@ -11,6 +11,7 @@ use sidekey::random::OsRandom;
 use sidekey::{Error, IoContext as _, Result};
 use zeroize::Zeroizing;
 
+use super::kdf::KdfArgs;
 use super::passphrase::NewPassphraseArgs;
 use super::report::Report;
 
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     bits: usize,
     #[command(flatten)]
     new_passphrase: NewPassphraseArgs,
+    #[command(flatten)]
+    kdf: KdfArgs,
 }
 
 impl Args {
@@ -47,7 +50,8 @@ impl Args {
         let key = PrivateKey::generate(self.bits)?;
         let text = match &passphrase {
             Some(passphrase) => {
-                Zeroizing::new(key.to_encrypted_pem(passphrase, DEFAULT_ROUNDS, &OsRandom)?)
+                let kdf = self.kdf.of_new(DEFAULT_ROUNDS);
+                Zeroizing::new(key.to_encrypted_pem(passphrase, kdf, &OsRandom)?)
             }
             None => key.to_plain_pem()?,
         };

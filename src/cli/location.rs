@@ -10,6 +10,8 @@ use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Target, no_remote, split};
 use sidekey::location::customer::PairEncryption;
+use sidekey::location::outside::Outside;
+use sidekey::store::Store;
 use sidekey::store::local::LocalStore;
 use sidekey::store::traced::Traced;
 use sidekey::{Error, ErrorKind, IoContext as _, KeyId, Result};
@@ -75,6 +77,15 @@ impl Place {
         Ok(Self { target: Target::new(location, b"")?, folder, remote, vault: None })
     }
 
+    /// What is pinned of a vault with its root at exactly this place.
+    ///
+    /// # Errors
+    /// `Usage` for what is no location; what reading the configuration of vaults fails with.
+    pub(crate) fn pinned_root(typed: &OsStr) -> Result<Option<PinnedVault>> {
+        let within = vaults::find(&address(typed)?.0)?;
+        Ok(within.filter(|within| within.path.is_empty()).map(|within| within.pinned))
+    }
+
     fn find(typed: &OsStr, open: impl Fn(&Path) -> Result<LocalStore>, to_write: bool) -> Result<Self> {
         let (address, remote) = address(typed)?;
         if let Some(within) = vaults::find(&address)? {
@@ -90,9 +101,10 @@ impl Place {
                 return Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None, vault: None });
             }
             (Argument::Service(service, bucket, path), _) => {
-                let location = Location::new(services::open(service, &bucket, None)?, "")?;
-                if to_write {
-                    vaults::refuse_bucket(&location, &path)?;
+                let mut location = Location::new(services::open(service, &bucket, None)?, "")?;
+                match to_write {
+                    true => vaults::refuse_bucket(&location, &path)?,
+                    false => location = Location::new(outside(location.shared_store(), &path), "")?,
                 }
                 let target = Target::new(location, &path)?;
                 return Ok(Self { target, folder: None, remote: None, vault: None });
@@ -117,10 +129,18 @@ impl Place {
             // What was configured is taken literally, as a folder is.
             Argument::Service(service, bucket, prefix) => {
                 let store = services::open(service, &bucket, remote)?;
-                let location = Location::new(store, utf8(&prefix)?)?;
-                if to_write {
-                    vaults::refuse_bucket(&Location::new(location.shared_store(), "")?, &prefix)?;
-                }
+                let prefix = utf8(&prefix)?;
+                let location = match to_write {
+                    true => {
+                        vaults::refuse_bucket(&Location::new(Arc::clone(&store), "")?, prefix.as_bytes())?;
+                        Location::new(store, prefix)?
+                    }
+                    false => {
+                        let parts = [prefix.trim_end_matches('/').as_bytes(), &*path];
+                        let parts: Vec<&[u8]> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                        Location::new(outside(store, &parts.join(&b'/')), prefix)?
+                    }
+                };
                 Ok(Self { target: Target::new(location, &path)?, folder: None, remote, vault: None })
             }
             Argument::Remote(name, _) => Err(remote_of_remote(&name)),
@@ -231,6 +251,12 @@ fn remote_of_remote(name: &str) -> Error {
     Error::input("is a remote whose location is another remote")
         .about(name)
         .hint("write its folder or URL into the configuration")
+}
+
+/// The same store, which says when what is read there is in a vault of others.
+fn outside(store: Arc<dyn Store>, path: &[u8]) -> Arc<dyn Store> {
+    // The folders above what is no UTF-8 can be in one all the same.
+    Outside::over(store, &String::from_utf8_lossy(path))
 }
 
 fn utf8(prefix: &[u8]) -> Result<&str> {

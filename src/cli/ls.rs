@@ -3,9 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use sidekey::ops::ls::{Kind, Line, LsOptions, LsSummary, Problem, ls};
+use sidekey::ops::twins::Twins;
 use sidekey::store::Object;
 use sidekey::{Error, ErrorKind, Result};
 
@@ -25,7 +27,8 @@ examples:
   sidekey ls -lR vault/photos
   sidekey ls --versions --json vault/letter.odt
 
-columns of -l: size in bytes, when it was stored, key ids of the recipients, version with --versions, name")]
+columns of -l: size in bytes, when it was stored (in a vault: when the file was changed), key ids of
+the recipients, version with --versions, name")]
 pub(crate) struct Args {
     /// folders, remotes and what is in them
     #[arg(value_name = "LOCATION", required = true)]
@@ -56,6 +59,7 @@ struct Row<'a> {
     size_min: Option<u64>,
     size_max: Option<u64>,
     modified: Option<String>,
+    mtime: Option<String>,
     recipients: Vec<String>,
     recipe: bool,
     problem: Option<String>,
@@ -65,10 +69,14 @@ impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
         let options = LsOptions { recursive: self.recursive, versions: self.versions, long: self.long };
         for typed in &self.locations {
+            let twins = Twins::default();
             let listed = Place::open(typed).and_then(|place| {
                 let target = place.target.with_recipe_suffix(self.suffix.suffix());
                 ls(&target, options, &mut |line| match line {
-                    Ok(line) => self.show(typed, &line, report),
+                    Ok(line) => {
+                        self.show(typed, &line, report);
+                        warn_of_twins(&twins, &line, report);
+                    }
                     Err(error) => report.failure(&error),
                 })
             });
@@ -102,7 +110,7 @@ impl Args {
         if self.long {
             let recipients: Vec<String> = line.recipients.iter().map(|recipient| recipient.short()).collect();
             let recipients = if recipients.is_empty() { "-".into() } else { recipients.join(",") };
-            let time = object.map_or("-".into(), time);
+            let time = changed(line).unwrap_or_else(|| object.map_or("-".into(), time));
             text = format!("{:>14}  {time:<20}  {recipients:<16}  ", size(line));
         }
         if self.versions {
@@ -132,6 +140,16 @@ impl Args {
             if count > 0 && (!self.long || option != "-l") {
                 report.note(format_args!("left out, listed with {option}: {what} ({count})"));
             }
+        }
+    }
+}
+
+/// Says once of each name that another one looks the same.
+fn warn_of_twins(twins: &Twins, line: &Line, report: &Report) {
+    if matches!(line.kind, Kind::File | Kind::Folder) {
+        for twin in twins.note(&line.path) {
+            let name = line.path.join(&b'/');
+            report.warning(&Error::input(twin.to_string()).about(String::from_utf8_lossy(&name)));
         }
     }
 }
@@ -184,6 +202,17 @@ fn time(object: &Object) -> String {
     humantime::format_rfc3339_seconds(object.modified).to_string()
 }
 
+/// When the file was changed, as the info record of a vault says.
+fn changed(line: &Line) -> Option<String> {
+    let mtime = u64::try_from(line.info.as_ref()?.mtime? / 1_000_000_000).ok()?;
+    // What has no four digits for its year is not written so.
+    let time = UNIX_EPOCH + Duration::from_secs(Some(mtime).filter(|mtime| *mtime <= LATEST)?);
+    Some(humantime::format_rfc3339_seconds(time).to_string())
+}
+
+/// The last second of the year 9999, since 1970.
+const LATEST: u64 = 253_402_300_799;
+
 fn row<'a>(line: &'a Line, name: &[u8]) -> Row<'a> {
     let object = line.object.as_ref();
     let (min, max) = line.size.unzip();
@@ -204,6 +233,7 @@ fn row<'a>(line: &'a Line, name: &[u8]) -> Row<'a> {
         size_min: min,
         size_max: max,
         modified: object.map(time),
+        mtime: changed(line),
         recipients: line.recipients.iter().map(ToString::to_string).collect(),
         recipe: line.is_recipe,
         problem: line.problem.as_ref().map(ToString::to_string),

@@ -10,6 +10,7 @@ mod filter;
 mod from;
 pub(crate) mod guard;
 mod identity;
+mod kdf;
 mod location;
 mod log;
 mod passphrase;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sidekey::keys::{DEFAULT_ROUNDS, KeyFile, PrivateKey};
+use sidekey::keys::{DEFAULT_ROUNDS, Kdf, KeyFile, PrivateKey};
 use sidekey::ops::atomic::{AtomicFile, Mode};
 use sidekey::random::OsRandom;
 use sidekey::secret::Passphrase;
@@ -13,14 +13,16 @@ use sidekey::{Error, IoContext as _, KeyId, Result};
 use zeroize::Zeroizing;
 
 use super::identity;
+use super::kdf::KdfArgs;
 use super::passphrase::{NewPassphraseArgs, PassphraseArgs, Passphrases, check_descriptors};
 use super::report::Report;
 
 /// change the passphrase of a private key file
 ///
 /// The key itself stays the same, so nothing that was encrypted changes, and copies of the file keep the old passphrase. The
-/// file is replaced in one step, keeps its mode, and becomes PKCS#8 under PBKDF2 with 600,000 rounds or more,
-/// whatever it was. If somebody may have read the key together with its passphrase, make a new pair and rewrap instead.
+/// file is replaced in one step, keeps its mode, and becomes PKCS#8, whatever it was: under PBKDF2 with 600,000 rounds or
+/// more, or under scrypt with --kdf scrypt, or where it was under one as strong. If somebody may have read the key together
+/// with its passphrase, make a new pair and rewrap instead.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
@@ -34,6 +36,8 @@ pub(crate) struct Args {
     passphrase: PassphraseArgs,
     #[command(flatten)]
     new_passphrase: NewPassphraseArgs,
+    #[command(flatten)]
+    kdf: KdfArgs,
 }
 
 impl Args {
@@ -45,9 +49,9 @@ impl Args {
         let mut passphrases = Passphrases::new(&self.passphrase, std::slice::from_ref(&self.key));
         let key = passphrases.open(&self.key, &file, report)?;
         let passphrase = self.new_passphrase.read(&self.key)?;
-        let rounds = file.rounds().unwrap_or(DEFAULT_ROUNDS).max(DEFAULT_ROUNDS);
+        let kdf = self.kdf.of_changed(DEFAULT_ROUNDS, &file);
 
-        let replacement = write_beside(&path, &key, passphrase.as_ref(), rounds)?;
+        let replacement = write_beside(&path, &key, passphrase.as_ref(), kdf)?;
         if read_back(&replacement, passphrase.as_ref())? != key.id() {
             return Err(Error::integrity("the new file does not hold the same key; nothing was changed")
                 .at(&self.key));
@@ -56,27 +60,29 @@ impl Args {
             return Err(Error::conflict("changed in the meantime; nothing was written").at(&self.key));
         }
         replacement.commit_replace()?;
-        self.tell(report, &file, &key, passphrase.is_some(), rounds);
+        self.tell(report, &file, &key, passphrase.is_some().then_some(kdf));
         Ok(())
     }
 
-    fn tell(&self, report: &Report, old: &KeyFile, key: &PrivateKey, encrypted: bool, rounds: u32) {
+    fn tell(&self, report: &Report, old: &KeyFile, key: &PrivateKey, new: Option<Kdf>) {
         let path = self.key.display();
         let changed = Changed {
             key: path.to_string(),
             key_id: key.id().to_string(),
-            encrypted,
-            rounds: encrypted.then_some(rounds),
+            encrypted: new.is_some(),
+            rounds: match new {
+                Some(Kdf::Pbkdf2 { rounds }) => Some(rounds),
+                _ => None,
+            },
+            kdf: new.map(|kdf| kdf.to_string()),
         };
-        match (encrypted, old.kdf()) {
-            (false, _) => report.done(&changed, format_args!("{path}: has no passphrase any more")),
-            (true, None) => report.done(&changed, format_args!("{path}: has a passphrase now")),
-            (true, Some(kdf)) => {
+        match (&changed.kdf, old.kdf()) {
+            (None, _) => report.done(&changed, format_args!("{path}: has no passphrase any more")),
+            (Some(_), None) => report.done(&changed, format_args!("{path}: has a passphrase now")),
+            (Some(now), Some(was)) => {
                 report.done(&changed, format_args!("{path}: passphrase changed"));
-                if old.rounds() != Some(rounds) {
-                    report.note(format_args!(
-                        "{path}: was {kdf}, now PBKDF2-HMAC-SHA-256 with {rounds} rounds"
-                    ));
+                if *now != was {
+                    report.note(format_args!("{path}: was {was}, now {now}"));
                 }
             }
         }
@@ -90,16 +96,17 @@ struct Changed {
     key_id: String,
     encrypted: bool,
     rounds: Option<u32>,
+    kdf: Option<String>,
 }
 
 fn write_beside(
     path: &Path,
     key: &PrivateKey,
     passphrase: Option<&Passphrase>,
-    rounds: u32,
+    kdf: Kdf,
 ) -> Result<AtomicFile> {
     let text = match passphrase {
-        Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase, rounds, &OsRandom)?),
+        Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase, kdf, &OsRandom)?),
         None => key.to_plain_pem()?,
     };
     let old = std::fs::metadata(path).context("cannot read", path)?;

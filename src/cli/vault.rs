@@ -13,6 +13,7 @@ use sidekey::{Error, IoContext as _, Result};
 use super::config::{self, PinnedVault};
 use super::escrow;
 use super::identity::{load_identities, load_recipients};
+use super::kdf::KdfArgs;
 use super::location::Place;
 use super::passphrase::{NewPassphraseArgs, PassphraseArgs};
 use super::remote::location_text;
@@ -115,6 +116,8 @@ struct Passwd {
     passphrase: PassphraseArgs,
     #[command(flatten)]
     new_passphrase: NewPassphraseArgs,
+    #[command(flatten)]
+    kdf: KdfArgs,
 }
 
 #[derive(Serialize)]
@@ -211,12 +214,13 @@ impl Passwd {
     fn run(self, report: &Report) -> Result<()> {
         super::passphrase::check_descriptors(&self.passphrase, &self.new_passphrase)?;
         let place = Place::root(&self.location, false)?;
-        let key = escrow::open(&place, &self.passphrase, report)?;
+        let (key, before) = escrow::open_file(&place, &self.passphrase, report)?;
         if self.dry_run {
             report.note("the old passphrase is right; nothing was written");
             return Ok(());
         }
-        let text = escrow::seal(&key, &self.new_passphrase, &place)?;
+        let kdf = self.kdf.of_changed(escrow::ROUNDS, &before);
+        let text = escrow::seal(&key, &self.new_passphrase, kdf, &place)?;
         let replaced = vault::replace_escrow(&place.target.location, &text)?;
         for left in &replaced.left {
             report.warning(

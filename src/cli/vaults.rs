@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sidekey::Result;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Service};
+use sidekey::location::outside::outside;
 use sidekey::location::vault::settings_name;
 use sidekey::ops::vault;
 use sidekey::vault::{NamesMode, Vault};
-use sidekey::{Error, Result};
 
 use super::config::{self, PinnedVault};
 
@@ -118,7 +119,7 @@ pub(crate) fn has(path: &Path) -> Result<bool> {
 pub(crate) fn refuse_folder(typed: &Path) -> Result<()> {
     let Some(real) = real(typed) else { return Ok(()) };
     match real.ancestors().find(|folder| folder.join(settings_name()).is_file()) {
-        Some(root) => Err(unknown().at(root)),
+        Some(root) => Err(outside().at(root)),
         None => Ok(()),
     }
 }
@@ -129,22 +130,8 @@ pub(crate) fn refuse_folder(typed: &Path) -> Result<()> {
 /// `Usage` when it is in one.
 pub(crate) fn refuse_bucket(store: &Location, path: &[u8]) -> Result<()> {
     let Ok(path) = std::str::from_utf8(path) else { return Ok(()) };
-    let path = path.trim_end_matches('/');
-    let ends =
-        path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|end| *end > 0).chain([0]);
-    for end in ends {
-        let Some(prefix) = path.get(..end) else { continue };
-        if let Ok(root) = Location::new(store.shared_store(), prefix)
-            && let Ok(Some(_)) = vault::settings(&root)
-        {
-            return Err(unknown().about(store.store().show(prefix)));
-        }
+    match vault::above(store, path)? {
+        Some(root) => Err(outside().about(store.store().show(&root))),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-fn unknown() -> Error {
-    Error::usage("is a vault that this machine does not take part in").hint(
-        "sidekey vault join LOCATION -i KEY takes part in it; sidekey restore needs only the private key or its passphrase",
-    )
 }

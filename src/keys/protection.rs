@@ -13,11 +13,11 @@ use des::TdesEde3;
 use md5::{Digest as _, Md5};
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{self, Decode, Encode as _, Reader as _};
-use pkcs8::pkcs5::pbes2::{self, Kdf, Pbkdf2Params, Pbkdf2Prf, ScryptParams};
+use pkcs8::pkcs5::pbes2::{self, Pbkdf2Params, Pbkdf2Prf, ScryptParams};
 use pkcs8::{AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, ObjectIdentifier};
 use zeroize::Zeroizing;
 
-use super::{MAX_ROUNDS, MAX_SCRYPT_MEMORY, damaged};
+use super::{Kdf, MAX_ROUNDS, MAX_SCRYPT_MEMORY, damaged};
 use crate::random::Random;
 use crate::secret::{Passphrase, SecretBytes};
 use crate::{Error, Result};
@@ -83,6 +83,15 @@ impl Protection {
         }
     }
 
+    /// How a file with the same costs is written; the hash of PBKDF2 is always SHA-256 then.
+    pub(super) fn kdf(&self) -> Option<Kdf> {
+        match &self.derivation {
+            Derivation::Traditional => None,
+            Derivation::Pbkdf2(params, _) => Some(Kdf::Pbkdf2 { rounds: params.iteration_count }),
+            Derivation::Scrypt(params) => Some(scrypt(params)),
+        }
+    }
+
     /// The DER that `ciphertext` holds.
     ///
     /// CBC has no tag, but a DER structure says in its first block how long it is: a wrong passphrase gives a length
@@ -143,19 +152,15 @@ impl fmt::Display for Protection {
                 };
                 write!(f, "PBKDF2-HMAC-{hash} with {} rounds", params.iteration_count)
             }
-            Derivation::Scrypt(params) => write!(
-                f,
-                "scrypt with N={} r={} p={}",
-                params.cost_parameter, params.block_size, params.parallelization
-            ),
+            Derivation::Scrypt(params) => write!(f, "{}", scrypt(params)),
         }
     }
 }
 
 impl Derivation {
     fn from_der(kdf: &AlgorithmIdentifierRef<'_>) -> Result<Self> {
-        match Kdf::try_from(*kdf) {
-            Ok(Kdf::Pbkdf2(params)) => {
+        match pbes2::Kdf::try_from(*kdf) {
+            Ok(pbes2::Kdf::Pbkdf2(params)) => {
                 let algorithm = match params.prf {
                     Pbkdf2Prf::HmacWithSha1 => aws::PBKDF2_HMAC_SHA1,
                     Pbkdf2Prf::HmacWithSha256 => aws::PBKDF2_HMAC_SHA256,
@@ -171,7 +176,7 @@ impl Derivation {
                 }
                 Ok(Self::Pbkdf2(params, algorithm))
             }
-            Ok(Kdf::Scrypt(params)) => scrypt_costs(&params).map(|_| Self::Scrypt(params)),
+            Ok(pbes2::Kdf::Scrypt(params)) => scrypt_costs(&params).map(|_| Self::Scrypt(params)),
             Ok(_) => Err(unsupported(kdf.oid)),
             Err(error) => match error.kind() {
                 der::ErrorKind::OidUnknown { oid } => Err(unsupported(oid)),
@@ -195,45 +200,84 @@ fn scrypt_costs(params: &ScryptParams) -> Result<scrypt::Params> {
             params.parallelization
         )));
     }
-    let log_n = u8::try_from(params.cost_parameter.trailing_zeros()).unwrap_or(u8::MAX);
     Some(params.cost_parameter)
         .filter(|n| n.is_power_of_two() && *n > 1)
-        .and_then(|_| {
-            scrypt::Params::new(log_n, params.block_size.into(), params.parallelization.into()).ok()
+        .and_then(|n| {
+            scrypt::Params::new(log_n(n), params.block_size.into(), params.parallelization.into()).ok()
         })
         .ok_or_else(|| damaged().because("its scrypt parameters make no sense"))
 }
 
-/// Encrypts the DER of a PrivateKeyInfo to that of an EncryptedPrivateKeyInfo: PBES2, PBKDF2-HMAC-SHA-256, AES-256-CBC.
+fn scrypt(params: &ScryptParams) -> Kdf {
+    Kdf::Scrypt { log_n: log_n(params.cost_parameter), r: params.block_size, p: params.parallelization }
+}
+
+fn log_n(power_of_two: u64) -> u8 {
+    u8::try_from(power_of_two.trailing_zeros()).unwrap_or(u8::MAX)
+}
+
+impl Kdf {
+    /// The parameters with this salt, as they stand in the file: what is not read is not written either.
+    fn parameters(self, salt: &[u8]) -> Result<Derivation> {
+        let salt = pbes2::Salt::new(salt)
+            .map_err(|error| Error::input("the key file cannot be encoded").because(error))?;
+        match self {
+            Self::Pbkdf2 { rounds } if (1..=MAX_ROUNDS).contains(&rounds) => {
+                let params = Pbkdf2Params {
+                    salt,
+                    iteration_count: rounds,
+                    key_length: None,
+                    prf: Pbkdf2Prf::HmacWithSha256,
+                };
+                Ok(Derivation::Pbkdf2(params, aws::PBKDF2_HMAC_SHA256))
+            }
+            Self::Pbkdf2 { .. } => Err(Error::usage(format!("the rounds of PBKDF2 are 1 to {MAX_ROUNDS}"))),
+            Self::Scrypt { log_n, r, p } => {
+                let params = ScryptParams {
+                    salt,
+                    cost_parameter: 1u64.checked_shl(log_n.into()).unwrap_or_default(),
+                    block_size: r,
+                    parallelization: p,
+                    key_length: None,
+                };
+                match scrypt_costs(&params) {
+                    Ok(_) => Ok(Derivation::Scrypt(params)),
+                    Err(error) => Err(Error::usage(format!("{self} is not possible")).because(error)),
+                }
+            }
+        }
+    }
+}
+
+/// Encrypts the DER of a PrivateKeyInfo to that of an EncryptedPrivateKeyInfo: PBES2, AES-256-CBC.
 pub(super) fn seal_pkcs8(
     plain: &[u8],
     passphrase: &Passphrase,
-    rounds: NonZeroU32,
+    kdf: Kdf,
     random: &dyn Random,
 ) -> Result<Vec<u8>> {
     let (mut salt, mut iv) = ([0; 16], [0; 16]);
     random.fill(&mut salt)?;
     random.fill(&mut iv)?;
-    let mut key = Zeroizing::new([0; 32]);
-    aws::derive(aws::PBKDF2_HMAC_SHA256, rounds, &salt, passphrase.expose(), &mut *key);
+    let protection = Protection::new(kdf.parameters(&salt)?, Cipher::Aes256, iv.to_vec())?;
+    let key = protection.derive(passphrase)?;
     // Encrypted in place: no second copy of the plain key.
     let mut buffer = Zeroizing::new(vec![0; plain.len() / 16 * 16 + 16]);
     if let Some(start) = buffer.get_mut(..plain.len()) {
         start.copy_from_slice(plain);
     }
-    let ciphertext = Encryptor::<Aes256>::new((&*key).into(), (&iv).into())
+    let ciphertext = Encryptor::<Aes256>::new_from_slices(&key, &iv)
+        .map_err(|_| Error::input("the key does not fit its cipher"))?
         .encrypt_padded::<Pkcs7>(&mut buffer, plain.len())
         .map_err(|_| Error::input("the key does not fit its buffer"))?;
     let encode = || -> der::Result<Vec<u8>> {
         EncryptedPrivateKeyInfoRef {
             encryption_algorithm: pbes2::Parameters {
-                kdf: Pbkdf2Params {
-                    salt: pbes2::Salt::new(salt)?,
-                    iteration_count: rounds.get(),
-                    key_length: None,
-                    prf: Pbkdf2Prf::HmacWithSha256,
-                }
-                .into(),
+                kdf: match protection.derivation {
+                    Derivation::Pbkdf2(params, _) => params.into(),
+                    Derivation::Scrypt(params) => params.into(),
+                    Derivation::Traditional => return Err(der::Tag::Sequence.value_error().into()),
+                },
                 encryption: pbes2::EncryptionScheme::Aes256Cbc { iv },
             }
             .into(),

@@ -8,6 +8,7 @@ mod copy;
 mod examine;
 mod fetch;
 mod key_versions;
+mod names;
 mod put;
 mod recipe;
 mod relocate;
@@ -18,6 +19,7 @@ mod supersede;
 pub use crate::pair::IfExists;
 pub use clean::{CleanOptions, CleanPlan, Cleaned, Deletion, Leftover, clean, plan_clean, store_time};
 pub use copy::{CopiedPair, CopyRequest, copy};
+pub use names::{UnusedName, clean_names, plan_names};
 pub use put::{
     Begun, Content, Copied, PartSource, PutRequest, Stored, UploadMemory, exists, has_envelope, put, put_over,
 };

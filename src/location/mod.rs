@@ -6,6 +6,7 @@ pub mod argument;
 pub mod customer;
 pub mod drive;
 pub mod listing;
+pub mod outside;
 pub mod range;
 pub mod read;
 pub mod recipe;

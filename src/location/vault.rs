@@ -19,7 +19,7 @@ use crate::vault::{Info, settings};
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// The most bytes of the record of a long name.
-const MOST_NAME: u64 = 1024;
+pub(super) const MOST_NAME: u64 = 1024;
 /// From so many unknown long names on all of them are read at a time.
 const FEW: usize = 8;
 /// How many of them are read at a time.
@@ -43,8 +43,14 @@ pub fn escrow_name() -> String {
     format!("{RESERVED}/escrow.pem")
 }
 
-fn long_name(segment: &str) -> String {
+/// The stored name of the record of a long name.
+pub(super) fn long_name(segment: &str) -> String {
     format!("{RESERVED}/names/{segment}")
+}
+
+/// Where it stands when nothing seemed to need it: readers find it there, writers do not.
+pub(super) fn unused_name(segment: &str) -> String {
+    format!("{RESERVED}/unused/{segment}")
 }
 
 /// The settings that a location has, where it is the root of a vault.
@@ -183,7 +189,10 @@ async fn learn(location: &Location, folder: &str, segment: &str) -> Result<()> {
     let shown = || location.store().show(&location.key(&stored));
     let record = match vault.held(segment) {
         Some(record) => Some(record.into()),
-        None => own(location, &stored, MOST_NAME).await?,
+        None => match own(location, &stored, MOST_NAME).await? {
+            None => own(location, &unused_name(segment), MOST_NAME).await?,
+            there => there,
+        },
     };
     match record {
         Some(record) => vault.learn(folder, segment, &record).map_err(|error| error.about(shown())),

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 
 use crate::location::Location;
 use crate::location::argument::Target;
-use crate::location::drive::{self, CleanPlan, Deletion, Leftover};
+use crate::location::drive::{self, CleanPlan, Deletion, Leftover, UnusedName};
 use crate::ops::events::{Event, Observer};
 use crate::ops::part::is_part_name;
 use crate::ops::{rights, runtime};
@@ -32,6 +32,8 @@ pub struct Plan {
     options: CleanOptions,
     plan: CleanPlan,
     parts: Vec<Object>,
+    /// The root of the vault, and its records.
+    names: (Location, Vec<UnusedName>),
 }
 
 /// What kind of leftover it is.
@@ -43,6 +45,8 @@ pub enum LeftoverKind {
     Upload,
     /// What an interrupted `get` left to go on with.
     Part,
+    /// The record of a long name that nothing has, in a vault. It is set aside first, and goes for good 30 days later.
+    Name,
 }
 
 /// One thing that would be deleted.
@@ -66,6 +70,8 @@ pub struct CleanSummary {
     pub uploads: u64,
     /// Part files that were deleted.
     pub parts: u64,
+    /// Records of long names that were set aside or deleted.
+    pub names: u64,
     /// What was planned, and then found to be needed, gone or too young.
     pub kept: u64,
     /// What was to go and is still there, or may be.
@@ -75,7 +81,7 @@ pub struct CleanSummary {
 impl CleanSummary {
     /// How much is gone.
     pub fn deleted(&self) -> u64 {
-        self.envelopes + self.uploads + self.parts
+        self.envelopes + self.uploads + self.parts + self.names
     }
 }
 
@@ -99,7 +105,17 @@ pub fn plan(target: &Target, options: CleanOptions, observer: &dyn Observer) -> 
                 .about(location.show(""))
                 .hint("sidekey ls shows what is there"));
         }
-        Ok(Plan { location: location.clone(), options, plan, parts })
+        // A record may serve a name anywhere in the vault.
+        let names = match target.path.is_empty() {
+            true => drive::plan_names(&target.location, options.now).await,
+            false => Ok(vec![]),
+        };
+        let names = names.unwrap_or_else(|error| {
+            tell(observer, &error);
+            vec![]
+        });
+        let names = (target.location.clone(), names);
+        Ok(Plan { location: location.clone(), options, plan, parts, names })
     })
 }
 
@@ -149,7 +165,9 @@ impl Plan {
             object: self.location.show_key(&object.key),
             since: object.modified,
         });
-        self.plan.deletions().map(|deletion| planned(&self.location, &deletion)).chain(parts)
+        let (root, names) = &self.names;
+        let names = names.iter().map(|name| planned_name(root, name));
+        self.plan.deletions().map(|deletion| planned(&self.location, &deletion)).chain(parts).chain(names)
     }
 
     /// Deletes what was planned, after another look at each; `told` gets each with whether it is gone, or was kept after
@@ -158,7 +176,7 @@ impl Plan {
     /// # Errors
     /// What the store says when its clock cannot be asked; nothing was deleted then.
     pub fn clean(self, told: &mut (dyn FnMut(&Planned, Result<bool>) + Send)) -> Result<CleanSummary> {
-        let Self { location, options, plan, parts } = self;
+        let Self { location, options, plan, parts, names: (root, names) } = self;
         runtime::start()?.block_on(async {
             location.store().require(location.prefix(), &[Right::Write, Right::Delete]).await?;
             let tell_drive = &mut |deletion: &Deletion, done| told(&planned(&location, deletion), done);
@@ -184,9 +202,23 @@ impl Plan {
                 } += 1;
                 told(&part, done);
             }
+            let tell_name = &mut |name: &UnusedName, done: Result<bool>| {
+                *match &done {
+                    Ok(true) => &mut summary.names,
+                    Ok(false) => &mut summary.kept,
+                    Err(_) => &mut summary.failed,
+                } += 1;
+                told(&planned_name(&root, name), done);
+            };
+            drive::clean_names(&root, names, options.now, tell_name).await?;
             Ok(summary)
         })
     }
+}
+
+fn planned_name(root: &Location, name: &UnusedName) -> Planned {
+    let object = root.store().show(&root.key(&name.stored()));
+    Planned { kind: LeftoverKind::Name, object, since: name.since() }
 }
 
 /// Deletes a part file, unless somebody has gone on with it.

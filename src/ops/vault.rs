@@ -1,5 +1,6 @@
 //! Vaults: made, opened with a private key, and compared with what is pinned.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -7,8 +8,10 @@ use futures_util::StreamExt as _;
 
 use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::format::Envelope;
+use crate::format::envelope::MAX_BYTES;
 use crate::location::Location;
-use crate::location::vault::{self as stored, escrow_name, master_envelope, master_name, settings_name};
+use crate::location::outside::vault_above;
+use crate::location::vault::{self as stored, escrow_name, master_envelope, master_name, own, settings_name};
 use crate::ops::runtime;
 use crate::random::Random;
 use crate::secret::FileKey;
@@ -61,23 +64,52 @@ pub fn draw(names: NamesMode, random: &dyn Random) -> Result<Opened> {
 }
 
 /// Writes what makes a location a vault: the master envelope first, the settings last, so that there is never a vault that
-/// nobody can open. The caller has kept the master key before.
+/// nobody can open. The caller has kept the master key before. What an interrupted run with the same master key wrote is
+/// gone on with.
 ///
 /// # Errors
-/// `Conflict` when it is a vault already; `Input` for encrypted names where objects with plain names are; what the store
-/// fails with.
+/// `Conflict` when it is a vault already, or what stands there is another's: nothing was changed then; what the store
+/// fails with: the same again goes on.
 pub fn publish(location: &Location, opened: &Opened, options: &InitOptions<'_>) -> Result<()> {
-    let file_key = FileKey::from_bytes(opened.master.expose());
-    let envelope = wrap(&file_key, &opened.vault.data_id(), options.recipients, options.now)?.to_text()?;
     runtime::start()?.block_on(async {
         location.store().require(location.prefix(), &[Right::List, Right::Read, Right::Write]).await?;
         check_new(location).await?;
-        create(location, &master_name(opened.vault.generation()), envelope.into()).await?;
+        publish_master(location, opened, options).await?;
         if let Some(escrow) = options.escrow {
-            create(location, &escrow_name(), Bytes::copy_from_slice(escrow.as_bytes())).await?;
+            let text = Bytes::copy_from_slice(escrow.as_bytes());
+            let there = own(location, &escrow_name(), MOST_ESCROW).await?;
+            if there.as_ref() != Some(&text) {
+                create(location, &escrow_name(), text).await?;
+            }
         }
         create(location, &settings_name(), opened.vault.settings_file().into()).await
     })
+}
+
+/// The envelope of the master key. One that an interrupted run wrote stays when it is for the same recipients; else the
+/// new one takes its place, which holds the same key.
+async fn publish_master(location: &Location, opened: &Opened, options: &InitOptions<'_>) -> Result<()> {
+    let stored = master_name(opened.vault.generation());
+    let data_id = opened.vault.data_id();
+    let file_key = FileKey::from_bytes(opened.master.expose());
+    let envelope = wrap(&file_key, &data_id, options.recipients, options.now)?.to_text()?;
+    let Some(there) = own(location, &stored, MAX_BYTES as u64).await? else {
+        return create(location, &stored, envelope.into()).await;
+    };
+    let recipients = match Envelope::parse(&there) {
+        Ok(there) if there.entries().all(|entry| entry.data_id == data_id) => {
+            there.entries().map(|entry| entry.recipient).collect::<BTreeSet<_>>()
+        }
+        _ => return Err(is_there(location, &stored)),
+    };
+    if recipients == options.recipients.iter().map(PublicKey::id).collect() {
+        return Ok(());
+    }
+    // Where objects are, it was a whole vault once, and others open it.
+    if any_object(location).await? {
+        return Err(is_there(location, &stored));
+    }
+    replace(location, &stored, envelope.into(), MAX_BYTES as u64).await.map(drop)
 }
 
 /// Whether objects of any kind are there, but for what is sidekey's own.
@@ -85,17 +117,19 @@ pub fn publish(location: &Location, opened: &Opened, options: &InitOptions<'_>) 
 /// # Errors
 /// What listing fails with.
 pub fn has_objects(location: &Location) -> Result<bool> {
-    runtime::start()?.block_on(async {
-        let options = ListOptions { prefix: location.prefix().to_owned(), ..ListOptions::default() };
-        let mut listed = location.store().list(options);
-        while let Some(next) = listed.next().await.transpose()? {
-            let (Listed::Object(Object { key, .. }) | Listed::Folder(key)) = next;
-            if location.relative(&key).is_some() {
-                return Ok(true);
-            }
+    runtime::start()?.block_on(any_object(location))
+}
+
+async fn any_object(location: &Location) -> Result<bool> {
+    let options = ListOptions { prefix: location.prefix().to_owned(), ..ListOptions::default() };
+    let mut listed = location.store().list(options);
+    while let Some(next) = listed.next().await.transpose()? {
+        let (Listed::Object(Object { key, .. }) | Listed::Folder(key)) = next;
+        if location.relative(&key).is_some() {
+            return Ok(true);
         }
-        Ok(false)
-    })
+    }
+    Ok(false)
 }
 
 /// Refuses a location that is a vault already.
@@ -121,13 +155,18 @@ async fn create(location: &Location, stored: &str, bytes: Bytes) -> Result<()> {
     let options = PutOptions { only_if: OnlyIf::Absent, size, ..PutOptions::default() };
     match store.put(&key, bytes, &options).await {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            Err(Error::conflict("is there already").about(store.show(&key)).hint(
-                "an init that was interrupted left it, or another one is running; look, and remove .sidekey/ by hand",
-            ))
-        }
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(is_there(location, stored)),
         Err(error) => Err(error.about(store.show(&key))),
     }
+}
+
+fn is_there(location: &Location, stored: &str) -> Error {
+    Error::conflict("is there already, and is not of this machine")
+        .about(location.store().show(&location.key(stored)))
+        .hint(
+            "another init is running, or one was interrupted on another machine: run it there again; if it is lost, look \
+             and remove .sidekey/ by hand",
+        )
 }
 
 /// Whether a location is the root of a vault, as far as can be told: who may only write cannot look.
@@ -141,6 +180,14 @@ pub fn settings(location: &Location) -> Result<Option<Settings>> {
     };
     let shown = || location.store().show(&location.key(&settings_name()));
     read.map(|bytes| Settings::parse(&bytes).map_err(|error| error.about(shown()))).transpose()
+}
+
+/// The root of a vault at or above a path of a store, as far as that can be told.
+///
+/// # Errors
+/// What starting threads fails with.
+pub fn above(store: &Location, path: &str) -> Result<Option<String>> {
+    Ok(runtime::start()?.block_on(vault_above(&store.shared_store(), path)))
 }
 
 /// Refuses a location whose settings are not those of its vault.
@@ -233,7 +280,7 @@ pub(crate) async fn check_master(
 /// # Errors
 /// What reading fails with.
 pub fn escrow(location: &Location) -> Result<Option<Bytes>> {
-    runtime::start()?.block_on(stored::own(location, &escrow_name(), MOST_ESCROW))
+    runtime::start()?.block_on(own(location, &escrow_name(), MOST_ESCROW))
 }
 
 /// What replacing the escrowed key came to.
@@ -251,32 +298,37 @@ pub struct Replaced {
 /// # Errors
 /// What the store fails with; `Integrity` when what is read back is not what was written. Nothing was deleted then.
 pub fn replace_escrow(location: &Location, text: &str) -> Result<Replaced> {
-    let (store, key) = (location.store(), location.key(&escrow_name()));
     runtime::start()?.block_on(async {
-        store.require(&key, &[Right::List, Right::Read, Right::Write]).await?;
-        let keeps_versions = store.capabilities().await?.versions;
-        let before = match keeps_versions {
-            true => versions(location, &key).await?,
-            false => vec![],
-        };
-        let options = PutOptions { size: Some(text.len() as u64), ..PutOptions::default() };
+        let key = location.key(&escrow_name());
+        location.store().require(&key, &[Right::List, Right::Read, Right::Write]).await?;
         let body = Bytes::copy_from_slice(text.as_bytes());
-        store.put(&key, body, &options).await.map_err(|error| error.about(store.show(&key)))?;
-        let read = stored::own(location, &escrow_name(), MOST_ESCROW).await?;
-        if read.as_deref() != Some(text.as_bytes()) {
-            return Err(Error::integrity("is not what was written; nothing was deleted")
-                .about(store.show(&key))
-                .hint("run the same again"));
-        }
-        let mut replaced = Replaced::default();
-        for version in before {
-            match store.delete(&key, &version).await {
-                Ok(()) => replaced.purged += 1,
-                Err(error) => replaced.left.push(format!("version {version}: {}", error.line())),
-            }
-        }
-        Ok(replaced)
+        replace(location, &escrow_name(), body, MOST_ESCROW).await
     })
+}
+
+/// Writes a small file of sidekey's own anew, reads it back, and deletes the versions that were there before.
+async fn replace(location: &Location, stored: &str, body: Bytes, most: u64) -> Result<Replaced> {
+    let (store, key) = (location.store(), location.key(stored));
+    let keeps_versions = store.capabilities().await?.versions;
+    let before = match keeps_versions {
+        true => versions(location, &key).await?,
+        false => vec![],
+    };
+    let options = PutOptions { size: Some(body.len() as u64), ..PutOptions::default() };
+    store.put(&key, body.clone(), &options).await.map_err(|error| error.about(store.show(&key)))?;
+    if own(location, stored, most).await? != Some(body) {
+        return Err(Error::integrity("is not what was written; nothing was deleted")
+            .about(store.show(&key))
+            .hint("run the same again"));
+    }
+    let mut replaced = Replaced::default();
+    for version in before {
+        match store.delete(&key, &version).await {
+            Ok(()) => replaced.purged += 1,
+            Err(error) => replaced.left.push(format!("version {version}: {}", error.line())),
+        }
+    }
+    Ok(replaced)
 }
 
 async fn versions(location: &Location, key: &str) -> Result<Vec<String>> {

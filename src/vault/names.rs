@@ -231,9 +231,19 @@ impl Vault {
 
 /// Whether a segment is one of a long name: `h` and the 43 characters of an HMAC.
 pub fn is_long(segment: &str) -> bool {
-    segment.len() == 44
-        && segment.starts_with('h')
-        && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    segment.len() == 44 && segment.starts_with('h') && is_base64url(segment)
+}
+
+/// Whether the stored segment of a folder, container or envelope can be an encrypted one; whose, says only its key.
+pub fn is_encrypted(segment: &str) -> bool {
+    let bare = segment.split('.').next().unwrap_or_default();
+    // A tag of 16 bytes and one byte of a name at the least.
+    let is_short = bare.len() >= 24 && bare.len() % 4 != 2 && bare.starts_with('s') && is_base64url(bare);
+    is_short || is_long(bare)
+}
+
+fn is_base64url(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// A file's own name, told from that of its folder's metadata.

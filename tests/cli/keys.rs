@@ -254,9 +254,37 @@ fn passwd_changes_the_passphrase_and_raises_the_rounds() {
     assert_eq!(given, failed(0, "sidekey: KEY: has a passphrase now\n"));
     let json = place.run_with(&["passwd", "KEY", "--json"], Some("last"), Some("json"));
     let id = place.opens("KEY", "json").unwrap();
-    let expected =
-        format!(r#"{{"type":"passwd","key":"KEY","key_id":"{id}","encrypted":true,"rounds":600000}}"#);
+    let expected = format!(
+        r#"{{"type":"passwd","key":"KEY","key_id":"{id}","encrypted":true,"rounds":600000,"kdf":"PBKDF2-HMAC-SHA-256 with 600000 rounds"}}"#
+    );
     assert_eq!((json.stdout, json.stderr, json.code), (format!("{expected}\n"), String::new(), Some(0)));
+}
+
+#[test]
+fn scrypt_is_taken_when_asked_for_and_not_given_up_unasked() {
+    let place = Place::new();
+    let kdf = |name: &str| KeyFile::parse(&place.read(name)).unwrap().kdf().unwrap();
+    let (strong, rounds) = ("scrypt with N=131072 r=8 p=1", "PBKDF2-HMAC-SHA-256 with 600000 rounds");
+    place.run_with(&["keygen", "-o", "KEY", "--bits", "2048", "--kdf", "scrypt"], None, Some("a")).good();
+    assert_eq!(kdf("KEY.pem"), strong);
+    let id = place.opens("KEY.pem", "a").unwrap();
+    for (old, new, option, expected) in
+        [("a", "b", None, strong), ("b", "c", Some("pbkdf2"), rounds), ("c", "d", Some("scrypt"), strong)]
+    {
+        let mut args = vec!["passwd", "KEY.pem", "-q"];
+        args.extend(option.into_iter().flat_map(|option| ["--kdf", option]));
+        place.run_with(&args, Some(old), Some(new)).good();
+        assert_eq!(kdf("KEY.pem"), expected, "{option:?}");
+        assert_eq!(place.opens("KEY.pem", new).as_ref(), Ok(&id));
+        assert_eq!(place.opens("KEY.pem", old), Err(ErrorKind::Auth));
+    }
+    for bad in [
+        &["keygen", "-o", "x", "--kdf", "bcrypt"][..],
+        &["keygen", "-o", "x", "--kdf", "scrypt", "--no-passphrase"],
+    ] {
+        assert_eq!(place.run(bad).code, Some(2), "{bad:?}");
+    }
+    assert_eq!(place.names(), ["KEY.pem", "KEY.pub.pem"]);
 }
 
 #[test]

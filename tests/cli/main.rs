@@ -43,4 +43,5 @@ mod sync;
 mod sync_model;
 mod sync_requests;
 mod vault;
+mod vault_servers;
 mod verify;

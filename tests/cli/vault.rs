@@ -1,10 +1,14 @@
 //! Vaults, by the real binary: what the store sees, what it can do to them, and what another machine needs.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
+use sidekey::keys::KeyFile;
 
-use crate::common::{Ended, Place, SIDEKEY, ended, noise, objects, path_of, same_trees};
+use crate::common::{Ended, Killed, Place, SIDEKEY, ended, noise, objects, path_of, same_trees};
 use crate::server::World;
 
 const STRONG: &str = "correct horse battery staple";
@@ -145,6 +149,24 @@ fn details_need_neither_key_nor_container() {
     };
     assert_eq!(size("Kontoauszug.pdf"), 14);
     assert_eq!(size("gross"), (5 << 20) + 3);
+    // The file's own time, not that of its storing; what has no such time shows the other one.
+    let time = |name: &str| {
+        let long = place.sidekey(&format!("ls -l vault/{name}")).good().stdout;
+        long.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert!(time("gross").starts_with("20"), "{}", time("gross"));
+    for (touched, expected) in
+        [("2001-02-03T04:05:06Z", "2001-02-03T04:05:06Z"), ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z")]
+    {
+        place.shell(&format!("touch -d {touched} tree/gross")).good();
+        place.sidekey("put tree/gross vault/").good();
+        assert_eq!(time("gross"), expected);
+        let json = objects(&place.sidekey("ls -l vault/gross --json").good().stdout);
+        assert_eq!(json[0]["mtime"], expected);
+    }
+    place.shell("touch -d 1960-01-01T00:00:00Z tree/gross").good();
+    place.sidekey("put tree/gross vault/").good();
+    assert!(time("gross").starts_with("20"), "{}", time("gross"));
     assert_eq!(size(&"Lange".repeat(40)), 4);
     assert_eq!(size("null"), 0);
 }
@@ -314,6 +336,111 @@ fn a_new_machine_restores_with_the_passphrase_alone() {
     other.run_with(&restore, Some("another long passphrase"), None).good();
 }
 
+/// Everything that can be there when init stops: the pin first, then what it writes in its order.
+#[test]
+fn init_that_was_interrupted_is_gone_on_with() {
+    let place = Place::with_keys();
+    place.mkdir("tree");
+    place.write("tree/x", "stored");
+    let own = |name: &str| place.path("vault/.sidekey").join(name);
+    let escrow = ["init", "vault", "--escrow", "-i", "keys/old.pem"];
+    let alone = ["init", "vault", "--passphrase-only"];
+    for init in [&escrow[..], &alone] {
+        for gone in [
+            &["vault.json"][..],
+            &["vault.json", "escrow.pem"],
+            &["vault.json", "escrow.pem", "master.1.key.enc"],
+        ] {
+            for left in ["vault", ".config"] {
+                let _ = std::fs::remove_dir_all(place.path(left));
+            }
+            let first = place.run_with(init, None, Some(STRONG)).good().stdout;
+            for name in gone {
+                std::fs::remove_file(own(name)).unwrap();
+            }
+            // Not under another passphrase, and not without saying so.
+            if gone.len() == 1 {
+                let other = place.run_with(init, None, Some("another long passphrase"));
+                assert_eq!(other.code, Some(1), "{other:?}");
+                assert!(other.stderr.contains("the new passphrase does not open it"), "{other:?}");
+                assert_eq!(place.sidekey("init vault -r keys/old.pub.pem").code, Some(1));
+            }
+            let names = place.run_with(&[init, &["--names", "plain"]].concat(), None, Some(STRONG));
+            assert_eq!(names.code, Some(1), "{names:?}");
+            let again = place.run_with(init, None, Some(STRONG)).good();
+            assert_eq!(again.stdout, first, "the fingerprint of the same master key");
+            assert_eq!(place.names_in(".config/sidekey/vaults").len(), 1);
+            let third = place.run_with(init, None, Some(STRONG));
+            assert!(third.stderr.contains("is a vault already"), "{third:?}");
+            place.sidekey("put tree/ vault").good();
+            let other = elsewhere(&place);
+            other.run_with(&["restore", "vault", "back"], Some(STRONG), None).good();
+            assert_eq!(other.text("back/x"), "stored");
+        }
+    }
+    // A key that anybody can have put there is not taken.
+    std::fs::remove_file(own("vault.json")).unwrap();
+    std::fs::copy(place.path("keys/new.pem"), own("escrow.pem")).unwrap();
+    let planted = place.run_with(&alone, None, Some(STRONG));
+    assert_eq!(planted.code, Some(3), "{planted:?}");
+}
+
+#[test]
+fn init_that_was_killed_is_gone_on_with() {
+    let place = Place::with_keys();
+    place.write("x", "stored");
+    let mut killed = 0;
+    for at in 0..16 {
+        for left in ["vault", ".config"] {
+            let _ = std::fs::remove_dir_all(place.path(left));
+        }
+        let mut init = place.program(&["init", "vault", "-r", "keys/old.pub.pem"]);
+        let mut run = Killed::spawn(init.stdout(Stdio::null()).stderr(Stdio::null()));
+        std::thread::sleep(Duration::from_millis(at * 4));
+        run.0.kill().unwrap();
+        killed += u32::from(run.0.wait().unwrap().signal() == Some(9));
+        let again = place.sidekey("init vault -r keys/old.pub.pem");
+        assert!(again.code == Some(0) || again.stderr.contains("is a vault already"), "{again:?}");
+        assert_eq!(
+            place.names_in(".config/sidekey/vaults").iter().filter(|name| name.ends_with(".json")).count(),
+            1
+        );
+        place.sidekey("put x vault/").good();
+        assert_eq!(place.sidekey("cat -q -i keys/old.pem vault/x").good().stdout, "stored");
+    }
+    println!("{killed} of 16 killed");
+}
+
+/// scrypt for the key in the vault: restored here, and by Python alone; the next passphrase keeps it.
+#[test]
+fn an_escrowed_key_under_scrypt_restores() {
+    let place = Place::with_keys();
+    place.mkdir("tree");
+    place.write("tree/x", "restored");
+    let useless = place.sidekey("init vault -r keys/old.pub.pem --kdf scrypt");
+    assert_eq!(useless.code, Some(2), "{useless:?}");
+    assert!(!place.path("vault").exists());
+    let init = ["init", "vault", "--escrow", "-i", "keys/old.pem", "--kdf", "scrypt"];
+    place.run_with(&init, None, Some("the first passphrase")).good();
+    place.run_with(&["vault", "passwd", "vault"], Some("the first passphrase"), Some(STRONG)).good();
+    let kdf = || KeyFile::parse(&place.read("vault/.sidekey/escrow.pem")).unwrap().kdf().unwrap();
+    assert_eq!(kdf(), "scrypt with N=131072 r=8 p=1");
+    place.sidekey("put tree/ vault").good();
+    let other = elsewhere(&place);
+    other.run_with(&["restore", "vault", "back"], Some(STRONG), None).good();
+    assert_eq!(other.text("back/x"), "restored");
+
+    place.write("passphrase", STRONG);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (python, script) = (format!("{root}/.venv/bin/python"), format!("{root}/scripts/restore.py"));
+    let args = [&*script, "-i", "vault/.sidekey/escrow.pem", "-p", "passphrase", "vault", "-o", "python"];
+    ended(&mut place.command(&python, &args)).good();
+    assert_eq!(place.text("python/x"), "restored");
+    let passwd = ["vault", "passwd", "vault", "--kdf", "pbkdf2"];
+    place.run_with(&passwd, Some(STRONG), Some("the third passphrase")).good();
+    assert_eq!(kdf(), "PBKDF2-HMAC-SHA-256 with 2000000 rounds");
+}
+
 /// The code of README's "Restore on a new machine", as it stands there.
 #[test]
 fn the_readme_restores_as_written() {
@@ -361,6 +488,58 @@ fn rewrap_takes_the_master_key_along() {
     let other = elsewhere(&place);
     assert_eq!(other.sidekey("vault join vault -i keys/old.pem").code, Some(1));
     other.sidekey("vault join vault -i keys/new.pem").good();
+}
+
+/// New file keys and new contents of containers, under the same names and with records of their own.
+#[test]
+fn reencrypt_keeps_names_and_writes_records() {
+    let place = vault();
+    let stored = |place: &Place| -> Vec<PathBuf> {
+        let all = files(place, "vault").into_iter();
+        let mut containers: Vec<_> = all
+            .filter(|path| {
+                path.to_str().is_some_and(|path| path.ends_with(".enc") && !path.ends_with(".key.enc"))
+            })
+            .collect();
+        containers.sort();
+        containers
+    };
+    let (names, listed) = (stored(&place), place.sidekey("ls -lR vault --json").good().stdout);
+    let before: Vec<_> = names.iter().map(std::fs::read).map(Result::unwrap).collect();
+    // One that was swapped is not given a good record by that.
+    let swapped = place.read(&names[0]);
+    place.write(&names[0], &before[1]);
+    let run = place.sidekey("reencrypt vault -i keys/old.pem --to keys/new.pub.pem");
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert_eq!(place.read(&names[0]), before[1]);
+    place.write(&names[0], &swapped);
+
+    place
+        .sidekey("reencrypt vault -i keys/old.pem --to keys/new.pub.pem")
+        .code
+        .filter(|code| *code == 0 || *code == 4)
+        .unwrap();
+    assert_eq!(stored(&place), names);
+    for (name, before) in names.iter().zip(&before) {
+        assert_ne!(&place.read(name), before, "{}", name.display());
+    }
+    let sizes = |listed: &str| {
+        let mut sizes: Vec<_> = objects(listed)
+            .iter()
+            .map(|line| (line["name"].to_string(), line["size_max"].to_string(), line["problem"].to_string()))
+            .collect();
+        sizes.sort();
+        sizes
+    };
+    assert_eq!(sizes(&place.sidekey("ls -lR vault --json").good().stdout), sizes(&listed));
+    place.sidekey("get -i keys/new.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    assert_eq!(place.sidekey("cat -i keys/old.pem vault/server.key").code, Some(1));
+    // Old envelopes are too young to go.
+    assert_eq!(place.sidekey("verify -i keys/new.pem vault").code, Some(4));
+    for file in files(&place, "vault") {
+        assert_hidden(&std::fs::read(&file).unwrap(), &file.display().to_string());
+    }
 }
 
 #[test]
@@ -418,10 +597,88 @@ fn sync_mv_and_cp_keep_to_the_names_of_the_vault() {
     same_trees(&place.tree("all"), &place.tree("tree"), false);
 }
 
+/// Both are kept; who lists or stores them is told so, once each time, with the letters told apart.
+#[test]
+fn names_that_only_look_alike_are_kept_and_reported() {
+    let place = Place::with_keys();
+    for folder in ["vault", "plain", "tree/d", "tree/e\u{301}", "tree/\u{e9}"] {
+        place.mkdir(folder);
+    }
+    place.write("tree/d/caf\u{e9}", "composed");
+    place.write("tree/d/cafe\u{301}", "decomposed");
+    place.write("tree/e\u{301}/x", "x");
+    place.write("tree/e\u{301}/y", "y");
+    place.write("tree/\u{e9}/x", "x");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    let all = |run: &Ended| {
+        let (files, folders) = ("caf\\u{e9}", "cafe\\u{301}");
+        let said = run.stderr.replace("\\\\", "\\");
+        let alike = said.matches("differ by Unicode normalisation alone; both are kept").count();
+        assert_eq!(alike, 2, "{run:?}");
+        assert!(said.contains(files) && said.contains(folders), "{run:?}");
+    };
+    for vault in ["vault", "plain"] {
+        let recipient = if vault == "plain" { " -r keys/old.pub.pem" } else { "" };
+        all(&place.sidekey(&format!("put{recipient} tree/ {vault}")).good());
+        all(&place.sidekey(&format!("ls -R {vault}")).good());
+        all(&place.sidekey(&format!("ls -R {vault} --json")).good());
+        all(&place.sidekey(&format!("sync{recipient} tree {vault}")).good());
+        place.sidekey(&format!("get -i keys/old.pem {vault}/ back-{vault}")).good();
+        same_trees(&place.tree(&format!("back-{vault}")), &place.tree("tree"), false);
+    }
+    all(&place.sidekey("sync -i keys/old.pem vault pulled").good());
+    same_trees(&place.tree("pulled"), &place.tree("tree"), false);
+    let one = place.sidekey("ls vault/d").good();
+    assert_eq!(one.stderr.matches("differ by").count(), 1, "{one:?}");
+}
+
 fn on_b2(place: &Place, world: &World, line: &str) -> Ended {
     let location = format!("b2://{}/backup", world.bucket);
     let args: Vec<String> = line.split(' ').map(|word| word.replace('@', &location)).collect();
     ended(place.command(SIDEKEY, &args).envs(world.environment()))
+}
+
+/// Another machine, or one that lost its configuration: told what is there, and not shown names that mean nothing.
+#[test]
+fn on_b2_a_vault_of_others_is_noticed_by_what_reads() {
+    let (place, world) = (planted(), World::new(&json!({})));
+    place.write("x", "x");
+    on_b2(&place, &world, "init @ -r keys/old.pub.pem").good();
+    on_b2(&place, &world, "put tree/ @").good();
+    on_b2(&place, &world, "ls @/Grundriss").good();
+    std::fs::rename(place.path(".config"), place.path("config-elsewhere")).unwrap();
+    for line in [
+        "ls @",
+        "ls -R @",
+        "ls @/Grundriss",
+        "get -i keys/old.pem @/ back",
+        "get -i keys/old.pem @/Kontoauszug.pdf back",
+        "cat -i keys/old.pem @/Kontoauszug.pdf",
+        "verify @",
+        "audit -i keys/old.pem @",
+        "rm -r @",
+        "rewrap @ -i keys/old.pem --to keys/new.pub.pem",
+        "put -r keys/old.pub.pem x @/",
+    ] {
+        let run = on_b2(&place, &world, line);
+        assert_eq!(run.code, Some(2), "{line}: {run:?}");
+        assert!(
+            run.stderr.contains("/backup: is a vault that this machine does not take part in"),
+            "{run:?}"
+        );
+        assert_eq!(run.stderr.matches("sidekey vault join").count(), 1, "{line}: {run:?}");
+        assert_eq!(run.stdout, "", "{line}");
+    }
+    assert!(!place.path("back").exists());
+    // What is beside it costs nothing but its own listing.
+    let beside = format!("put -r keys/old.pub.pem x b2://{}/beside/", world.bucket);
+    on_b2(&place, &world, &beside).good();
+    world.reset_calls();
+    let listed = on_b2(&place, &world, &format!("ls b2://{}/beside", world.bucket)).good();
+    assert_eq!(listed.stdout, "x\n");
+    assert_eq!(world.calls().of("b2_download_file_by_name"), 0);
+    on_b2(&place, &world, "vault join @ -i keys/old.pem").good();
+    assert!(on_b2(&place, &world, "ls @").good().stdout.contains("Kontoauszug.pdf\n"));
 }
 
 #[test]
@@ -441,6 +698,16 @@ fn on_b2_details_are_in_the_listing_and_no_name_is_seen() {
     assert_eq!(calls.of("b2_download_file_by_name") + calls.of("b2_download_file_by_id"), 1, "{calls:?}");
     on_b2(&place, &world, "get -i keys/old.pem @/ back").good();
     same_trees(&place.tree("back"), &place.tree("tree"), false);
+    // What is encrypted anew has its record in the listing again.
+    let anew = on_b2(&place, &world, "reencrypt @/Grundriss -i keys/old.pem --to keys/new.pub.pem");
+    assert!(matches!(anew.code, Some(0 | 4)), "{anew:?}");
+    world.reset_calls();
+    let listed = on_b2(&place, &world, "ls -l @/Grundriss/Keller --json").good();
+    let calls = world.calls();
+    assert_eq!(objects(&listed.stdout)[0]["size_max"], 14, "{listed:?}");
+    assert_eq!(calls.of("b2_download_file_by_name") + calls.of("b2_download_file_by_id"), 1, "{calls:?}");
+    let cat = on_b2(&place, &world, "cat -q -i keys/new.pem @/Grundriss/Keller/Kontoauszug.pdf").good();
+    assert_eq!(cat.stdout, "Geheimnis zwei");
     on_b2(&place, &world, "rm @/null").good();
     let listed = on_b2(&place, &world, "ls @").good();
     assert!(!listed.stdout.contains("null"), "{listed:?}");

@@ -8,7 +8,7 @@ use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::der::Encode as _;
 use pkcs8::der::asn1::OctetStringRef;
 use pkcs8::pkcs5::pbes2;
-use sidekey::keys::{DEFAULT_ROUNDS, KeyFile, PrivateKey, PublicKey};
+use sidekey::keys::{Kdf, KeyFile, PrivateKey, PublicKey};
 use sidekey::random::OsRandom;
 use sidekey::secret::Passphrase;
 use sidekey::{DataId, Error, ErrorKind};
@@ -266,7 +266,7 @@ fn openssl_opens_what_is_written_here() {
     let dir = tempfile::tempdir().unwrap();
     let key = PrivateKey::generate(2048).unwrap();
     for passphrase in [PASS, "zwölf ☕ Tassen", " leading and trailing ", "x"] {
-        let text = key.to_encrypted_pem(&pass(passphrase), 2048, &OsRandom).unwrap();
+        let text = key.to_encrypted_pem(&pass(passphrase), Kdf::Pbkdf2 { rounds: 2048 }, &OsRandom).unwrap();
         let path = written(&dir, "key.pem", &text);
         let public =
             openssl(&["pkey", "-in", path.to_str().unwrap(), "-passin", "env:PASS", "-pubout"], passphrase);
@@ -275,7 +275,7 @@ fn openssl_opens_what_is_written_here() {
     let path = written(&dir, "plain.pem", &key.to_plain_pem().unwrap());
     openssl(&["rsa", "-in", path.to_str().unwrap(), "-check", "-noout"], "");
 
-    let text = key.to_encrypted_pem(&pass(PASS), DEFAULT_ROUNDS, &OsRandom).unwrap();
+    let text = key.to_encrypted_pem(&pass(PASS), Kdf::PBKDF2, &OsRandom).unwrap();
     let path = written(&dir, "default.pem", &text);
     let parsed = openssl(&["asn1parse", "-in", path.to_str().unwrap()], "");
     let parsed = String::from_utf8(parsed).unwrap();
@@ -284,18 +284,91 @@ fn openssl_opens_what_is_written_here() {
     }
 }
 
+/// The tool itself stops at 32 MiB of scrypt; what fills more is derived and decrypted by its parts.
+#[test]
+fn openssl_opens_scrypt_that_is_written_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PrivateKey::generate(2048).unwrap();
+    let cheap = Kdf::Scrypt { log_n: 14, r: 8, p: 1 };
+    for passphrase in [PASS, "zwölf ☕ Tassen", "x"] {
+        let text = key.to_encrypted_pem(&pass(passphrase), cheap, &OsRandom).unwrap();
+        assert_eq!(KeyFile::parse(text.as_bytes()).unwrap().derivation(), Some(cheap));
+        let path = written(&dir, "key.pem", &text);
+        let public =
+            openssl(&["pkey", "-in", path.to_str().unwrap(), "-passin", "env:PASS", "-pubout"], passphrase);
+        assert_eq!(String::from_utf8(public).unwrap(), key.public().to_pem(), "{passphrase}");
+    }
+
+    let text = key.to_encrypted_pem(&pass(PASS), Kdf::SCRYPT, &OsRandom).unwrap();
+    let file = KeyFile::parse(text.as_bytes()).unwrap();
+    assert_eq!(file.kdf().unwrap(), "scrypt with N=131072 r=8 p=1");
+    assert_eq!(file.open(Some(&pass(PASS))).unwrap().id(), key.id());
+    assert_eq!(file.open(Some(&pass("wrong"))).unwrap_err().kind(), ErrorKind::Auth);
+    let block = pem::parse(&text).unwrap();
+    let info = EncryptedPrivateKeyInfoRef::try_from(block.contents()).unwrap();
+    let scheme = info.encryption_algorithm.pbes2().unwrap();
+    let (Some(scrypt), pbes2::EncryptionScheme::Aes256Cbc { iv }) = (scheme.kdf.scrypt(), scheme.encryption)
+    else {
+        panic!("{scheme:?}");
+    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (password, salt) = (format!("pass:{PASS}"), format!("hexsalt:{}", hex(scrypt.salt.as_ref())));
+    let mut args = vec!["kdf", "-keylen", "32"];
+    for option in [&*password, &salt, "n:131072", "r:8", "p:1", "maxmem_bytes:268435456"] {
+        args.extend(["-kdfopt", option]);
+    }
+    args.push("SCRYPT");
+    let derived = String::from_utf8(openssl(&args, "")).unwrap().replace([':', '\n'], "");
+    let sealed = dir.path().join("sealed");
+    #[expect(clippy::disallowed_methods, reason = "tests make their own files")]
+    std::fs::write(&sealed, info.encrypted_data.as_bytes()).unwrap();
+    let sealed = sealed.to_str().unwrap();
+    let plain = openssl(&["enc", "-d", "-aes-256-cbc", "-K", &derived, "-iv", &hex(&iv), "-in", sealed], "");
+    let opened = pem::encode(&pem::Pem::new("PRIVATE KEY", plain));
+    assert_eq!(KeyFile::parse(opened.as_bytes()).unwrap().open(None).unwrap().id(), key.id());
+}
+
+#[test]
+fn costs_that_would_not_be_read_are_not_written() {
+    let key = PrivateKey::generate(2048).unwrap();
+    for (log_n, r, p) in [(0, 8, 1), (20, 9, 1), (20, 8, 17), (17, 0, 1), (17, 8, 0), (64, 8, 1), (255, 1, 1)]
+    {
+        let kdf = Kdf::Scrypt { log_n, r, p };
+        let error = key.to_encrypted_pem(&pass(PASS), kdf, &OsRandom).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{kdf}");
+        assert!(error.line().starts_with(&format!("{kdf} is not possible: ")), "{}", error.line());
+    }
+}
+
+#[test]
+fn the_stronger_of_two_derivations_of_one_kind_is_kept() {
+    let scrypt = |log_n, r, p| Kdf::Scrypt { log_n, r, p };
+    let pbkdf2 = |rounds| Kdf::Pbkdf2 { rounds };
+    for (kdf, least, kept) in [
+        (pbkdf2(1), pbkdf2(2), pbkdf2(2)),
+        (pbkdf2(3), pbkdf2(2), pbkdf2(3)),
+        (scrypt(14, 8, 1), Kdf::SCRYPT, Kdf::SCRYPT),
+        (scrypt(16, 8, 2), Kdf::SCRYPT, scrypt(16, 8, 2)),
+        (scrypt(18, 8, 1), Kdf::SCRYPT, scrypt(18, 8, 1)),
+        (scrypt(14, 8, 1), pbkdf2(2), scrypt(14, 8, 1)),
+    ] {
+        assert_eq!(kdf.at_least(least), kept);
+    }
+}
+
 #[test]
 fn what_is_written_is_read_back_and_never_the_same_twice() {
     let key = PrivateKey::generate(2048).unwrap();
+    let kdf = Kdf::Pbkdf2 { rounds: 1000 };
     for passphrase in ["", "x", PASS] {
-        let text = key.to_encrypted_pem(&pass(passphrase), 1000, &OsRandom).unwrap();
+        let text = key.to_encrypted_pem(&pass(passphrase), kdf, &OsRandom).unwrap();
         let file = KeyFile::parse(text.as_bytes()).unwrap();
-        assert_eq!(file.rounds(), Some(1000));
+        assert_eq!((file.rounds(), file.derivation()), (Some(1000), Some(kdf)));
         assert_eq!(file.open(Some(&pass(passphrase))).unwrap().id(), key.id());
-        assert_ne!(text, key.to_encrypted_pem(&pass(passphrase), 1000, &OsRandom).unwrap());
+        assert_ne!(text, key.to_encrypted_pem(&pass(passphrase), kdf, &OsRandom).unwrap());
     }
     for rounds in [0, 10_000_001] {
-        let error = key.to_encrypted_pem(&pass(PASS), rounds, &OsRandom).unwrap_err();
+        let error = key.to_encrypted_pem(&pass(PASS), Kdf::Pbkdf2 { rounds }, &OsRandom).unwrap_err();
         assert_eq!(said(&error), (ErrorKind::Usage, "the rounds of PBKDF2 are 1 to 10000000".into()));
     }
     let plain = key.to_plain_pem().unwrap();

@@ -21,3 +21,4 @@ mod rotate;
 mod rsa_second;
 #[cfg(feature = "sync")]
 mod sync;
+mod vault;

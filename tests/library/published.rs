@@ -74,6 +74,45 @@ fn rfc_7914_pbkdf2_sha256() {
 }
 
 /// Made with `openssl kdf -keylen 32 -kdfopt digest:SHA2-256 … HKDF`.
+/// RFC 7914, section 12: scrypt.
+#[test]
+fn rfc_7914_scrypt() {
+    for (password, salt, log_n, r, p, key) in [
+        (
+            "",
+            "",
+            4,
+            1,
+            1,
+            "77d6576238657b203b19ca42c18a0497f16b4844e3074ae8dfdffa3fede21442
+                           fcd0069ded0948f8326a753a0fc81f17e8d3e0fb2e0d3628cf35e20c38d18906",
+        ),
+        (
+            "password",
+            "NaCl",
+            10,
+            8,
+            16,
+            "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162
+                                         2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640",
+        ),
+        (
+            "pleaseletmein",
+            "SodiumChloride",
+            14,
+            8,
+            1,
+            "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2
+          d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887",
+        ),
+    ] {
+        let mut derived = [0; 64];
+        let params = scrypt::Params::new(log_n, r, p).unwrap();
+        scrypt::scrypt(password.as_bytes(), salt.as_bytes(), &params, &mut derived).unwrap();
+        assert_eq!(derived.to_vec(), hex(key), "{password}");
+    }
+}
+
 #[test]
 fn derived_keys_are_what_openssl_derives() {
     let file_key = FileKey::from_bytes(&[0x42; 32]);

@@ -11,6 +11,7 @@ import time
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import reference
 import worked_example
@@ -399,6 +400,7 @@ def identities(world, checks):
                     "%s: %s with a wrong passphrase" % (tool.name, name),
                     "%s %s" % (status, text),
                 )
+    strong_scrypt(world, folder, checks)
     (folder / "public.pem").write_bytes(
         world.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
@@ -411,6 +413,40 @@ def identities(world, checks):
     ):
         status, text = world.restore_py.run("-i", key, "-o", folder / "out", folder / "x.enc")
         checks.that(status == 1 and says in text, "restore.py: identity %s" % key.name, "%s %s" % (status, text))
+
+
+def strong_scrypt(world, folder, checks):
+    """A key as `--kdf scrypt` writes it, which is more than OpenSSL's tools take."""
+    strong, phrase = folder / "strong.pem", (folder / "right").read_bytes().split(b"\n")[0]
+    strong.write_text(under_scrypt(world.key, phrase))
+    for file, code in (("right", 0), ("wrong", 1)):
+        status, text = world.restore_py.run("-i", strong, "-p", folder / file, "-o", folder / "out", folder / "x.enc")
+        checks.equal((status, (folder / "out").exists()), (code, code == 0), "restore.py: strong scrypt, " + file)
+        (folder / "out").unlink(missing_ok=True)
+    status, text = world.restore_sh.run("-i", strong, "-p", folder / "right", "-o", folder / "out", folder / "x.enc")
+    checks.that(status == 1 and "32 MiB" in text and "restore.py" in text, "restore.sh: strong scrypt", text)
+
+
+def under_scrypt(key, phrase):
+    def der(tag, content):
+        size = len(content)
+        return bytes([tag]) + (bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")) + content
+
+    plain = key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    salt, iv = bytes(range(16)), bytes(range(16, 32))
+    derived = hashlib.scrypt(phrase, salt=salt, n=1 << 17, r=8, p=1, maxmem=1 << 28, dklen=32)
+    left = 16 - len(plain) % 16
+    encryptor = Cipher(algorithms.AES(derived), modes.CBC(iv)).encryptor()
+    sealed = encryptor.update(plain + bytes([left]) * left) + encryptor.finalize()
+    costs = der(4, salt) + der(2, b"\x02\x00\x00") + der(2, b"\x08") + der(2, b"\x01")
+    scrypt = der(0x30, bytes.fromhex("06092b06010401da47040b") + der(0x30, costs))
+    aes = der(0x30, bytes.fromhex("060960864801650304012a") + der(4, iv))
+    pbes2 = der(0x30, bytes.fromhex("06092a864886f70d01050d") + der(0x30, scrypt + aes))
+    text = base64.b64encode(der(0x30, pbes2 + der(4, sealed))).decode()
+    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return "-----BEGIN ENCRYPTED PRIVATE KEY-----\n%s\n-----END ENCRYPTED PRIVATE KEY-----\n" % lines
 
 
 def outputs(world, checks):
