@@ -9,8 +9,9 @@ mod known;
 mod ledger;
 mod proof;
 mod tally;
+mod tell;
+mod trial;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -22,7 +23,7 @@ use self::known::Known;
 use self::ledger::Line;
 use self::proof::Sample;
 use self::tally::Tally;
-use crate::format::envelope::MAX_BYTES;
+use self::tell::STOPPED;
 use crate::location::Location;
 use crate::location::argument::Target;
 use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
@@ -30,9 +31,9 @@ use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
 use crate::location::range::Range;
 use crate::location::vault::MASTERS;
 use crate::name::is_envelope_name;
-use crate::ops::events::{Event, Observer};
+use crate::ops::events::Observer;
 use crate::ops::look::{self, Text};
-use crate::ops::{parallel, recipe_files, runtime, vault};
+use crate::ops::{parallel, runtime, vault};
 use crate::pair::RewrapOutcome;
 use crate::recipe::{Named, Settler};
 use crate::rewrap::Rotation;
@@ -406,154 +407,6 @@ impl Rotating<'_> {
         }
     }
 
-    /// Something with a name that nothing of ours has is left alone, whatever it is; but it is looked at.
-    async fn foreign(&self, object: &Object, pass: Pass) {
-        let Some(stored) = self.location.relative(&object.key) else { return };
-        let named = is_envelope_name(stored);
-        if !named && object.size > MAX_BYTES as u64 {
-            return;
-        }
-        let state = State::of(stored, [&object.version]);
-        if self.known.is_done(&state) || (pass == Pass::Second && self.known.is_settled(&state)) {
-            return;
-        }
-        let residue = match look::text(self.location, object).await {
-            Ok(text) => self.opens(&text).then(|| "an old key opens it".to_owned()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) if error.kind() == ErrorKind::Integrity => {
-                named.then(|| format!("it cannot be judged: {}", error.line()))
-            }
-            Err(error) => {
-                self.known.settle(state);
-                return self.failed(&error);
-            }
-        };
-        let Some(why) = residue else {
-            return self.known.done(state, true, self.options.dry_run);
-        };
-        self.known.settle(state);
-        self.tally.add(|tally| tally.residue += 1);
-        let message = format!("{why}, but its name is none that sidekey gives: it was left alone");
-        self.write_down(&Line::foreign(stored, &object.version, &message));
-        let shown = self.location.show(stored);
-        self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
-    }
-
-    /// Tries the old keys on what now stands there. One that was taken as done by its labels, and opens all the same, is
-    /// rewrapped after all. Says whether one opens it still, or may.
-    async fn try_on(&self, stored: &str, object: &Object) -> bool {
-        if self.options.rotation.keys_stay() {
-            return false;
-        }
-        let opens = match self.still_opens(object).await {
-            Ok(true) => match self.rewrap_untold(stored).await {
-                Ok(opens) => opens,
-                Err(error) => {
-                    self.failed(&error);
-                    true
-                }
-            },
-            Ok(false) => false,
-            Err(error) if error.kind() == ErrorKind::NotFound => return false,
-            Err(error) => {
-                self.failed(&error);
-                return true;
-            }
-        };
-        self.tally.add(|tally| {
-            tally.tried += 1;
-            tally.opened += u64::from(opens);
-        });
-        if opens {
-            let shown = self.location.show(stored);
-            let message = "an old key still opens it";
-            self.observer.event(Event::Warning { path: Path::new(&shown), message });
-        }
-        opens
-    }
-
-    /// Rewraps an envelope that has an old key's entry under another label; says whether an old key still opens it.
-    async fn rewrap_untold(&self, stored: &str) -> Result<bool> {
-        let options = self.drive_options(Pass::Second, true);
-        let mut opens = false;
-        for done in drive::rewrap(self.location, stored, &options).await? {
-            self.show(&done);
-            if done.outcome == RewrapOutcome::Rewrapped {
-                self.tally.add(|tally| tally.already = tally.already.saturating_sub(1));
-                self.count(&done);
-            }
-            opens |= !is_good(&done) || done.outcome != RewrapOutcome::Rewrapped;
-            for state in states_of(stored, std::slice::from_ref(&done)) {
-                self.known.done(State::of(&state.0, &state.1), false, opens);
-            }
-        }
-        Ok(opens)
-    }
-
-    async fn still_opens(&self, object: &Object) -> Result<bool> {
-        look::text(self.location, object).await.map(|text| self.opens(&text))
-    }
-
-    fn opens(&self, text: &Text) -> bool {
-        let rotation = self.options.rotation;
-        match text {
-            _ if rotation.keys_stay() => false,
-            Text::Ours(envelope) => rotation.still_opens(envelope),
-            Text::Recipe(key_file) => recipe_files::opens_to_text(key_file, &rotation.old),
-            Text::Container => false,
-        }
-    }
-
-    fn tell(&self, done: &Rewrapped, newest: &Object, pass: Pass) {
-        self.count(done);
-        self.show(done);
-        if pass != Pass::Second || done.outcome != RewrapOutcome::Rewrapped {
-            return;
-        }
-        self.tally.add(|tally| tally.late += 1);
-        let time = humantime::format_rfc3339_seconds(newest.modified);
-        let shown = self.location.show(&done.stored);
-        let message = match self.options.rotation.keys_stay() {
-            true => format!("came while this ran, at {time}, and is changed too"),
-            false => format!(
-                "was written for the old key while this ran, at {time}, and is rewrapped; the host that wrote it still \
-                 has the old public key as its recipient"
-            ),
-        };
-        self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
-    }
-
-    fn count(&self, done: &Rewrapped) {
-        self.tally.add(|tally| tally.count(done, self.options.dry_run));
-        self.write_down(&Line::of(done, self.options.dry_run));
-    }
-
-    fn show(&self, done: &Rewrapped) {
-        let shown = self.location.show(&done.stored);
-        let path = Path::new(&shown);
-        for message in done.notes.iter().chain(&done.residue) {
-            self.observer.event(Event::Warning { path, message });
-        }
-        self.observer.event(match done.outcome {
-            RewrapOutcome::Rewrapped => Event::Done { input: path, output: path },
-            outcome => {
-                let why = reason(outcome, self.options.rotation.keys_stay());
-                Event::Skipped { path, why }
-            }
-        });
-    }
-
-    fn write_down(&self, line: &Line<'_>) {
-        if let Some(ledger) = self.options.ledger {
-            ledger.write(line);
-        }
-    }
-
-    fn failed(&self, error: &Error) {
-        self.tally.add(|tally| tally.failed += 1);
-        self.observer.event(Event::Failed(error));
-    }
-
     fn finish(self) -> Result<RotateSummary> {
         let mut summary = self.tally.into_summary();
         if let Some(journal) = self.options.journal.filter(|_| !self.options.dry_run) {
@@ -565,9 +418,6 @@ impl Rotating<'_> {
         Ok(summary)
     }
 }
-
-/// What is said once when the store will do no more.
-const STOPPED: &str = "the store refuses to go on, so the rest was not tried; the same again goes on here";
 
 fn is_about_an_envelope(error: &Error) -> bool {
     error.subject().is_some_and(is_envelope_name)
@@ -596,15 +446,4 @@ fn states_of(stored: &str, done: &[Rewrapped]) -> Vec<(String, Vec<VersionId>)> 
     }
     states.retain(|(_, left)| !left.is_empty());
     states
-}
-
-fn reason(outcome: RewrapOutcome, keys_stay: bool) -> &'static str {
-    match outcome {
-        RewrapOutcome::AlreadyDone if keys_stay => "is as it should be already",
-        RewrapOutcome::AlreadyDone => "is for the new recipients already",
-        RewrapOutcome::NotOurs if keys_stay => "is not opened by the keys given",
-        RewrapOutcome::NotOurs => "is not for the old key",
-        RewrapOutcome::Residue => "is rewritten, but not alone",
-        _ => "was not rewritten",
-    }
 }

@@ -190,7 +190,8 @@ fn a_run_on_a_folder_that_is_killed_is_gone_on_with() {
         rewritten += now.iter().filter(|(name, text)| before[*name] != **text).count() as u64;
         before = now;
     };
-    kill_again_and_again((&service, &place, "folder"), (kills, all), &mut look);
+    // Older versions of containers are gone there, and their envelopes are proven by nothing: they are not noted so.
+    kill_again_and_again((&service, &place, "folder"), (kills, envelopes), &mut look);
     last_run(&service, &place);
     look();
     assert_eq!(rewritten, all, "work was done twice");
