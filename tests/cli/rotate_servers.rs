@@ -19,17 +19,17 @@ use crate::server::World;
 const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
 
 /// A service with a bucket, and how the program reaches it.
-struct Service {
-    location: String,
+pub(crate) struct Service {
+    pub(crate) location: String,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Service {
-    fn b2(world: &World) -> Self {
+    pub(crate) fn b2(world: &World) -> Self {
         Self { location: format!("b2://{}/backup/", world.bucket), environment: world.environment().into() }
     }
 
-    fn s3(bucket: &str) -> Self {
+    pub(crate) fn s3(bucket: &str) -> Self {
         let environment = [
             ("AWS_ENDPOINT_URL_S3", s3_server::address().to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".into()),
@@ -40,20 +40,20 @@ impl Service {
         Self { location: format!("s3://{bucket}/backup/"), environment: environment.into() }
     }
 
-    fn args(&self, line: &str) -> Vec<String> {
+    pub(crate) fn args(&self, line: &str) -> Vec<String> {
         line.split(' ').map(|word| word.replace('@', &self.location)).collect()
     }
 
-    fn command(&self, place: &Place, line: &str) -> Command {
+    pub(crate) fn command(&self, place: &Place, line: &str) -> Command {
         self.reached(place.command(SIDEKEY, &self.args(line)))
     }
 
     /// To be killed.
-    fn program(&self, place: &Place, line: &str) -> Command {
+    pub(crate) fn program(&self, place: &Place, line: &str) -> Command {
         self.reached(place.program(&self.args(line)))
     }
 
-    fn reached(&self, mut command: Command) -> Command {
+    pub(crate) fn reached(&self, mut command: Command) -> Command {
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
             command.env_remove(name);
         }
@@ -61,7 +61,7 @@ impl Service {
         command
     }
 
-    fn run(&self, place: &Place, line: &str) -> Ended {
+    pub(crate) fn run(&self, place: &Place, line: &str) -> Ended {
         ended(&mut self.command(place, line))
     }
 }

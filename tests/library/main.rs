@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cleartext;
 mod container;
 mod customer;
 mod get;
