@@ -100,7 +100,7 @@ hex_id!(KeyId, "64", "key id");
 hex_id!(VaultId, "32", "vault id");
 
 /// Exactly `N` bytes from `2 * N` lower-case hex digits.
-fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

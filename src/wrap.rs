@@ -19,6 +19,20 @@ pub fn wrap(
     recipients: &[PublicKey],
     created: SystemTime,
 ) -> Result<Envelope> {
+    wrap_with(file_key, data_id, recipients, created, &[])
+}
+
+/// The same with more headers in every entry.
+///
+/// # Errors
+/// Those of [`wrap`].
+pub fn wrap_with(
+    file_key: &FileKey,
+    data_id: &DataId,
+    recipients: &[PublicKey],
+    created: SystemTime,
+    headers: &[(String, String)],
+) -> Result<Envelope> {
     if recipients.is_empty() {
         return Err(
             Error::usage("no recipient: nobody could open this").hint("name a public key with --recipient")
@@ -27,7 +41,8 @@ pub fn wrap(
     let blocks: Result<_> = recipients
         .iter()
         .map(|recipient| {
-            new_entry(recipient, file_key.expose(), data_id, Wrap::RsaOaepSha256, created).map(Into::into)
+            let entry = new_entry(recipient, file_key.expose(), data_id, Wrap::RsaOaepSha256, created)?;
+            Ok(Entry { extra: headers.to_vec(), ..entry }.into())
         })
         .collect();
     Ok(Envelope { blocks: blocks? })

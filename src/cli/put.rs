@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Serialize;
 use sidekey::format::section::DigestKind;
+use sidekey::location::customer::PairEncryption;
 use sidekey::location::drive::IfExists;
 use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::put::{PutOptions, Target, put, put_stream};
@@ -31,6 +32,7 @@ examples:
   sidekey put -r backup.pub.pem photos/ ./vault/photos --exclude '*.tmp' --if-exists skip
   sidekey put letter.odt nas:letters/
   sidekey put -r backup.pub.pem photos/ b2://bucket/photos/ --sse c
+  sidekey put -r backup.pub.pem movies/ b2://bucket/movies/ --sse c --cleartext
   pg_dump shop | sidekey put -r backup.pub.pem - ./vault/shop.sql
 
 where things go, when vault is a folder:
@@ -67,6 +69,9 @@ pub(crate) struct Args {
     /// the digest of the contents to keep inside the container
     #[arg(long, value_enum, default_value = "sha256")]
     digest: Digest,
+    /// store files as they are, for the service alone to encrypt: needs --sse c
+    #[arg(long, conflicts_with = "digest")]
+    cleartext: bool,
     /// how many threads work; by default one a processor, 16 at most
     #[arg(long, value_name = "N", value_parser = work::parse_jobs)]
     jobs: Option<usize>,
@@ -129,7 +134,7 @@ impl Args {
                 Digest::Sha256 => DigestKind::Sha256,
                 Digest::None => DigestKind::None,
             },
-            encryption: place.encryption()?,
+            encryption: self.encryption(&place)?,
             jobs: place.jobs(self.jobs),
             dry_run: self.dry_run,
             // A folder keeps nothing of an upload that dies.
@@ -173,6 +178,25 @@ impl Args {
             }
             _ => Target::Below(path),
         })
+    }
+
+    /// How the service is asked to encrypt what is put; whether nobody else does.
+    fn encryption(&self, place: &Place) -> Result<PairEncryption> {
+        let encryption = place.encryption()?;
+        match encryption {
+            _ if !self.cleartext => Ok(encryption),
+            PairEncryption::Customer(None) => Ok(PairEncryption::Cleartext),
+            PairEncryption::Customer(Some(_)) => {
+                Err(Error::usage("--cleartext and --sse-c-key-file exclude each other")
+                    .hint("with --cleartext each file has a key of its own, which is in its envelope"))
+            }
+            _ if place.folder.is_some() => Err(Error::usage(
+                "--cleartext is for services that encrypt, and the location is a folder of this machine",
+            )
+            .hint("leave it out: what is put is encrypted before it is stored")),
+            _ => Err(Error::usage("--cleartext needs --sse c: nothing else would encrypt what is put")
+                .hint("give --sse c too, or leave out --cleartext")),
+        }
     }
 
     /// What was typed, else what is configured.

@@ -4,7 +4,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use crate::DataId;
-use crate::secret::{EncKey, FileKey, MacKey, SseKey};
+use crate::secret::{EncKey, FileKey, MacKey, SivKey, SseKey};
 
 /// HKDF-SHA-256 (RFC 5869) of a file key under the first 32 bytes of its container's header.
 pub struct Derivation(Hkdf<Sha256>);
@@ -13,6 +13,11 @@ impl Derivation {
     /// Extracts from `file_key` with `salt` = `header[0..32]`.
     pub fn new(file_key: &FileKey, salt: &[u8; 32]) -> Self {
         Self(Hkdf::new(Some(salt), file_key.expose()))
+    }
+
+    /// The same without a header, by the data id alone: of what cannot be read before its key is known, or has none.
+    pub fn by_data_id(file_key: &FileKey, data_id: &DataId) -> Self {
+        Self(Hkdf::new(Some(&data_id.0), file_key.expose()))
     }
 
     /// The AES-256-CBC key of the sections.
@@ -36,12 +41,18 @@ impl Derivation {
 
     /// The key under which a service keeps the container (SSE-C). Its salt is the data id: the header cannot be read before.
     pub fn sse_key(file_key: &FileKey, data_id: &DataId) -> SseKey {
-        let derivation = Self(Hkdf::new(Some(&data_id.0), file_key.expose()));
+        let derivation = Self::by_data_id(file_key, data_id);
         let Ok(key) = SseKey::from_fill(|key| derivation.expand(b"sidekey/1 sse-c", key));
         key
     }
 
-    fn expand(&self, info: &[u8], out: &mut [u8; 32]) -> Result<(), std::convert::Infallible> {
+    /// The AES-256-SIV key of the record of a file that the service alone encrypts.
+    pub fn record_key(&self) -> SivKey {
+        let Ok(key) = SivKey::from_fill(|key| self.expand(b"sidekey/1 cleartext", key));
+        key
+    }
+
+    fn expand(&self, info: &[u8], out: &mut [u8]) -> Result<(), std::convert::Infallible> {
         if self.0.expand(info, out).is_err() {
             unreachable!("HKDF-SHA-256 gives up to 8160 bytes");
         }

@@ -15,10 +15,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use zeroize::Zeroizing;
 
+use super::cleartext::Cleartext;
 use super::read::small;
 use crate::crypto::derive::Derivation;
 use crate::crypto::rsa::PrivateKey;
-use crate::format::Envelope;
+use crate::format::{Entry, Envelope};
 use crate::name::{envelope_name, is_envelope_name};
 use crate::secret::FileKey;
 use crate::store::layer::Layer;
@@ -32,8 +33,17 @@ use crate::{DataId, Error, ErrorKind, Result};
 /// The most envelopes that are tried for one container: anybody can put more there.
 const MOST_TRIED: usize = 64;
 
-/// The most keys that are remembered.
+/// The most keys that are remembered of a generation.
 const MOST_KNOWN: usize = 1 << 10;
+
+/// The header of entries whose container a service keeps under a key that it does not have, and its value.
+const SSE: &str = "Sse";
+const SSE_C: &str = "c";
+
+/// Whether an entry says that a service keeps its container so.
+pub(super) fn is_customers(entry: &Entry) -> bool {
+    entry.extra.iter().any(|(name, value)| name == SSE && value == SSE_C)
+}
 
 /// How a service is asked to encrypt a pair, on top of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +56,9 @@ pub enum PairEncryption {
     /// The container with a key that comes with every request: this one, or one derived from its file key. The envelope
     /// as by default: it holds the key.
     Customer(Option<CustomerKey>),
+    /// Files as they are, each with a key derived from its file key: only the service encrypts them. Folders and symlinks as
+    /// under [`Self::Customer`] without a key.
+    Cleartext,
 }
 
 impl PairEncryption {
@@ -53,7 +66,20 @@ impl PairEncryption {
     pub fn of_envelope(&self) -> Option<Encryption> {
         match self {
             Self::Both(encryption) => Some(encryption.clone()),
-            Self::ByDefault | Self::Customer(_) => None,
+            Self::ByDefault | Self::Customer(_) | Self::Cleartext => None,
+        }
+    }
+
+    /// Whether containers go with keys that the service does not keep.
+    pub fn is_customers(&self) -> bool {
+        matches!(self, Self::Customer(_) | Self::Cleartext)
+    }
+
+    /// The headers that each entry gets: without a key nothing else tells what the service keeps so from what is not ours.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        match self.is_customers() {
+            true => vec![(SSE.into(), SSE_C.into())],
+            false => vec![],
         }
     }
 
@@ -63,13 +89,13 @@ impl PairEncryption {
             Self::ByDefault => None,
             Self::Both(encryption) => Some(encryption.clone()),
             Self::Customer(Some(fixed)) => Some(Encryption::Customer(fixed.named(data_id.to_string()))),
-            Self::Customer(None) => Some(Encryption::Customer(derived(file_key, data_id))),
+            Self::Customer(None) | Self::Cleartext => Some(Encryption::Customer(derived(file_key, data_id))),
         }
     }
 }
 
 /// The key of a container under SSE-C; its name is the data id.
-fn derived(file_key: &FileKey, data_id: &DataId) -> CustomerKey {
+pub(super) fn derived(file_key: &FileKey, data_id: &DataId) -> CustomerKey {
     CustomerKey::new(Derivation::sse_key(file_key, data_id).expose(), Some(data_id.to_string()))
 }
 
@@ -115,9 +141,66 @@ fn from_hex(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 pub struct Unlocking {
     inner: Arc<dyn Store>,
     identities: Vec<PrivateKey>,
-    fixed: Option<CustomerKey>,
-    /// The keys that were right, by object and version.
-    known: Mutex<BTreeMap<(String, VersionId), CustomerKey>>,
+    fixed: Option<Unlocked>,
+    /// The keys that were right.
+    known: Mutex<Known>,
+    /// Another one, that the store is asked through.
+    inside: Option<Arc<Self>>,
+}
+
+/// What opens an object.
+#[derive(Clone, Debug)]
+struct Unlocked {
+    key: CustomerKey,
+    what: What,
+}
+
+/// What an envelope says of its object.
+#[derive(Clone, Debug)]
+enum What {
+    /// It is a container.
+    Container,
+    /// The service alone encrypts it.
+    Cleartext(Arc<Cleartext>),
+    /// The same, but nothing tells what it must be, for this reason.
+    Damaged(String),
+}
+
+impl Unlocked {
+    /// What a key opens of which nothing else is known.
+    fn by(key: CustomerKey) -> Self {
+        Self { key, what: What::Container }
+    }
+
+    fn from_entry(entry: &Entry, identities: &[PrivateKey]) -> Option<Self> {
+        let file_key = identities.iter().find_map(|identity| open_entry(entry, identity))?;
+        let what = match Cleartext::is_marked(entry).then(|| Cleartext::open(entry, &file_key)) {
+            None => What::Container,
+            Some(Ok(cleartext)) => What::Cleartext(Arc::new(cleartext)),
+            Some(Err(error)) => What::Damaged(error.line()),
+        };
+        Some(Self { key: derived(&file_key, &entry.data_id), what })
+    }
+}
+
+/// By object and version, in two generations: the older one is forgotten as a whole.
+#[derive(Default)]
+struct Known {
+    young: BTreeMap<(String, VersionId), Unlocked>,
+    old: BTreeMap<(String, VersionId), Unlocked>,
+}
+
+impl Known {
+    fn get(&self, object: &(String, VersionId)) -> Option<&Unlocked> {
+        self.young.get(object).or_else(|| self.old.get(object))
+    }
+
+    fn insert(&mut self, object: (String, VersionId), unlocked: Unlocked) {
+        if self.young.len() >= MOST_KNOWN {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(object, unlocked);
+    }
 }
 
 impl fmt::Debug for Unlocking {
@@ -129,7 +212,13 @@ impl fmt::Debug for Unlocking {
 impl Unlocking {
     /// With one key for all containers.
     pub fn with_key(inner: Arc<dyn Store>, key: CustomerKey) -> Self {
-        Self { inner, identities: vec![], fixed: Some(key), known: Mutex::default() }
+        Self {
+            inner,
+            identities: vec![],
+            fixed: Some(Unlocked::by(key)),
+            known: Mutex::default(),
+            inside: None,
+        }
     }
 
     /// With the private keys that open envelopes.
@@ -138,7 +227,22 @@ impl Unlocking {
     /// What sharing a key fails with.
     pub fn with_identities(inner: Arc<dyn Store>, identities: &[PrivateKey]) -> Result<Self> {
         let identities = identities.iter().map(PrivateKey::share).collect::<Result<_>>()?;
-        Ok(Self { inner, identities, fixed: None, known: Mutex::default() })
+        Ok(Self { inner, identities, fixed: None, known: Mutex::default(), inside: None })
+    }
+
+    /// The same where its store is asked through another one.
+    #[must_use]
+    pub(super) fn within(self, inside: Option<Arc<Self>>) -> Self {
+        Self { inside, ..self }
+    }
+
+    /// What is known of an object that was just read and that the service alone encrypts.
+    pub(super) fn cleartext(&self, object: &Object) -> Option<Arc<Cleartext>> {
+        match self.known(&object.key, Some(&object.version)) {
+            Some(Unlocked { what: What::Cleartext(cleartext), .. }) => Some(cleartext),
+            Some(_) => None,
+            None => self.inside.as_ref()?.cleartext(object),
+        }
     }
 
     /// Asks again with every key that may be right; `refused` is how the store answered without.
@@ -149,13 +253,17 @@ impl Unlocking {
             return Ok(download);
         }
         if !self.identities.is_empty() {
+            let mut damaged = None;
             let hinted = self.hinted(key, options.version.as_ref()).await?;
-            if let Some(download) = self.try_envelopes(key, options, hinted).await? {
+            if let Some(download) = self.try_envelopes(key, options, hinted, &mut damaged).await? {
                 return Ok(download);
             }
             let listed = self.listed(key).await?;
-            if let Some(download) = self.try_envelopes(key, options, listed).await? {
+            if let Some(download) = self.try_envelopes(key, options, listed, &mut damaged).await? {
                 return Ok(download);
+            }
+            if let Some(damaged) = damaged {
+                return Err(damaged);
             }
         }
         Err(refused.hint(
@@ -197,13 +305,21 @@ impl Unlocking {
         key: &str,
         options: &GetOptions,
         envelopes: Vec<(String, Option<VersionId>)>,
+        damaged: &mut Option<Error>,
     ) -> Result<Option<Download>> {
         for (name, version) in envelopes {
             let Ok((_, text)) = small(self.inner.as_ref(), &name, version).await else { continue };
             let Ok(envelope) = Envelope::parse(&text) else { continue };
-            for customer_key in self.keys(&envelope) {
-                if let Some(download) = self.attempt(key, options, &customer_key).await? {
-                    return Ok(Some(download));
+            for unlocked in self.keys(&envelope) {
+                let download = self.attempt(key, options, &unlocked).await?;
+                match (download, unlocked.what) {
+                    (None, _) => {}
+                    // Another version of the envelope may be sound.
+                    (Some(_), What::Damaged(line)) => {
+                        let error = Error::integrity(line).about(self.inner.show(key));
+                        *damaged = Some(error.hint("restore an older version of the .key.enc file"));
+                    }
+                    (Some(download), _) => return Ok(Some(download)),
                 }
             }
         }
@@ -211,13 +327,16 @@ impl Unlocking {
     }
 
     /// The keys that an envelope holds for the private keys at hand.
-    fn keys(&self, envelope: &Envelope) -> Vec<CustomerKey> {
-        let mut keys: Vec<CustomerKey> = vec![];
-        for entry in envelope.entries() {
-            let file_key = self.identities.iter().find_map(|identity| open_entry(entry, identity));
-            keys.extend(file_key.map(|file_key| derived(&file_key, &entry.data_id)));
+    fn keys(&self, envelope: &Envelope) -> Vec<Unlocked> {
+        let mut keys: Vec<Unlocked> = vec![];
+        for unlocked in envelope.entries().filter_map(|entry| Unlocked::from_entry(entry, &self.identities)) {
+            // Another entry for the same key may be sound where one is damaged.
+            match keys.iter_mut().find(|other| other.key == unlocked.key) {
+                Some(other) if matches!(other.what, What::Damaged(_)) => *other = unlocked,
+                Some(_) => {}
+                None => keys.push(unlocked),
+            }
         }
-        keys.dedup();
         keys
     }
 
@@ -226,16 +345,14 @@ impl Unlocking {
         &self,
         key: &str,
         options: &GetOptions,
-        customer_key: &CustomerKey,
+        unlocked: &Unlocked,
     ) -> Result<Option<Download>> {
-        let options = GetOptions { customer_key: Some(customer_key.clone()), ..options.clone() };
+        let options = GetOptions { customer_key: Some(unlocked.key.clone()), ..options.clone() };
         match self.inner.get(key, &options).await {
+            Ok(download) if matches!(unlocked.what, What::Damaged(_)) => Ok(Some(download)),
             Ok(download) => {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.len() >= MOST_KNOWN {
-                    known.clear();
-                }
-                known.insert((key.to_owned(), download.object.version.clone()), customer_key.clone());
+                known.insert((key.to_owned(), download.object.version.clone()), unlocked.clone());
                 Ok(Some(download))
             }
             // Some services call it a wrong key, others a lack of rights; without a key they had said what they lack.
@@ -244,7 +361,7 @@ impl Unlocking {
         }
     }
 
-    fn known(&self, key: &str, version: Option<&VersionId>) -> Option<CustomerKey> {
+    fn known(&self, key: &str, version: Option<&VersionId>) -> Option<Unlocked> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&(key.to_owned(), version?.clone())).cloned()
     }

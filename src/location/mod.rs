@@ -3,6 +3,7 @@
 //! What stands there under which name is decided here; the bytes are the store's, the rules are [`crate::pair`]'s.
 
 pub mod argument;
+pub mod cleartext;
 pub mod customer;
 pub mod drive;
 pub mod listing;
@@ -15,11 +16,12 @@ pub mod vault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::cleartext::Cleartext;
 use self::customer::Unlocking;
 use crate::crypto::rsa::PrivateKey;
 use crate::name::{self, ObjectName, RecipeSuffix, containers_of, envelope_name};
-use crate::store::Store;
 use crate::store::throttled::Throttled;
+use crate::store::{Object, Store};
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -30,6 +32,8 @@ pub const RESERVED: &str = ".sidekey";
 #[derive(Clone, Debug)]
 pub struct Location {
     store: Arc<dyn Store>,
+    /// What finds the keys of containers under SSE-C, where private keys are at hand.
+    unlocking: Option<Arc<Unlocking>>,
     /// Empty, or with a `/` at its end.
     prefix: String,
     /// Whether the last name that a container was written under was taken: a guess about the next.
@@ -51,13 +55,21 @@ impl Location {
             return Err(Error::input("is not a prefix that a location can have").about(store.show(prefix)));
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, prefix, taken: Arc::default(), vault: None, recipe_suffix: None })
+        Ok(Self { store, unlocking: None, prefix, taken: Arc::default(), vault: None, recipe_suffix: None })
     }
 
     /// The same as the root of a vault: `.sidekey/` of the vault lies here.
     #[must_use]
     pub fn in_vault(self, vault: Arc<Vault>) -> Self {
         Self { vault: Some(vault), ..self }
+    }
+
+    /// The same store at another prefix, as no vault.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn elsewhere(&self, prefix: &str) -> Result<Self> {
+        Ok(Self { unlocking: self.unlocking.clone(), ..Self::new(self.shared_store(), prefix)? })
     }
 
     /// The vault that it is the root of.
@@ -70,11 +82,22 @@ impl Location {
     /// # Errors
     /// What sharing a key fails with.
     pub fn unlocked(&self, identities: &[PrivateKey]) -> Result<Self> {
-        let store = match identities {
-            [] => Arc::clone(&self.store),
-            _ => Arc::new(Unlocking::with_identities(Arc::clone(&self.store), identities)?),
-        };
-        Ok(Self { store, ..self.clone() })
+        if identities.is_empty() {
+            return Ok(self.clone());
+        }
+        let unlocking = Unlocking::with_identities(Arc::clone(&self.store), identities)?;
+        let unlocking = Arc::new(unlocking.within(self.unlocking.clone()));
+        Ok(Self {
+            store: Arc::clone(&unlocking) as Arc<dyn Store>,
+            unlocking: Some(unlocking),
+            ..self.clone()
+        })
+    }
+
+    /// What is known of an object that was just read and that the service alone encrypts; nothing for every other one, and
+    /// where no private key at hand opens it. A vault has none: there it is a container that is none.
+    pub fn cleartext(&self, object: &Object) -> Option<Arc<Cleartext>> {
+        self.unlocking.as_ref().filter(|_| self.vault.is_none())?.cleartext(object)
     }
 
     /// The same where a script gave the pairs of the OpenSSL recipe other names.

@@ -168,7 +168,8 @@ pub(crate) async fn small(
 pub(crate) async fn collect_at_most(body: Body, most: u64) -> Result<Bytes> {
     let mut stream = match body {
         Body::File(file, left) => return read_file(&file, left.min(most)).map(Bytes::from),
-        Body::Stream(stream) => stream,
+        // Of an empty object the first look is the last one.
+        Body::Stream(stream) => stream.fuse(),
     };
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut bytes = stream.next().await.transpose()?.unwrap_or_default();
@@ -419,6 +420,13 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+
+    #[test]
+    fn an_empty_object_is_asked_once_for_what_it_has() {
+        let empty = stream::unfold((), |()| std::future::ready(None::<(Result<Bytes>, ())>)).boxed();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(collect_at_most(Body::Stream(empty), 250)).unwrap(), [0; 0][..]);
+    }
 
     #[test]
     fn a_store_that_sends_without_end_fills_no_memory() {

@@ -1,4 +1,5 @@
-//! `cat`: the contents of objects, or a range of them, as a stream. Every byte is authenticated before it is written.
+//! `cat`: the contents of objects, or a range of them, as a stream. Every byte is authenticated before it is written, but
+//! of long files that the service alone encrypts.
 
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::Path;
@@ -8,13 +9,14 @@ use tokio::runtime::Handle;
 use crate::crypto::rsa::PrivateKey;
 use crate::format::{FileType, HEADER_LEN};
 use crate::location::Location;
+use crate::location::cleartext::Cleartext;
 use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
 use crate::open::Opener;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::place::{Lookup, Place};
 use crate::ops::recipe_objects::{RecipeObject, Recipes};
-use crate::ops::{restore, rights, runtime};
+use crate::ops::{cleartext, restore, rights, runtime};
 use crate::recipe::{Named, QUORUM};
 use crate::store::{Object, Right};
 use crate::{Error, ErrorKind, IoContext as _, Result};
@@ -142,6 +144,7 @@ impl Printing<'_> {
         let Ok(source) = source.unlocked(&self.options.identities) else { return };
         if let Ok((location, _, version)) = self.find(&source)
             && let Ok(reader) = self.reader(location, &version)
+            && location.cleartext(reader.object()).is_none()
             && RecipeObject::is_one(&reader)
             && let Ok(object) = RecipeObject::new(location, reader, self.options.which == Which::Current)
         {
@@ -170,12 +173,12 @@ impl Printing<'_> {
         let (location, name, version) = self.find(&source)?;
         let shown = location.show_key(&version.key);
         let reader = self.reader(location, &version)?;
-        if RecipeObject::is_one(&reader) {
-            self.recipe(location, reader, &version, out).map_err(|error| error.about(&*shown))?;
-            self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
-            return Ok(());
-        }
-        self.print(location, reader, &name, &version, &shown, out).map_err(|error| error.about(&*shown))?;
+        let printed = match location.cleartext(reader.object()) {
+            Some(cleartext) => self.cleartext(&cleartext, location, reader, &name, &shown, out),
+            None if RecipeObject::is_one(&reader) => self.recipe(location, reader, &version, out),
+            None => self.print(location, reader, &name, &version, &shown, out),
+        };
+        printed.map_err(|error| error.about(&*shown))?;
         self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
         Ok(())
     }
@@ -200,6 +203,30 @@ impl Printing<'_> {
             self.recipes.decrypt_untold(again, &found, Slice { out: &mut *out, before: start, left: len })?;
         }
         out.flush().map_err(|source| Error::io("cannot write", source))
+    }
+
+    /// A file that the service alone encrypts. Only all of it can be checked: of a range all is read.
+    fn cleartext(
+        &self,
+        cleartext: &Cleartext,
+        location: &Location,
+        reader: Reader,
+        name: &ObjectName,
+        shown: &str,
+        out: &mut (impl Write + Send),
+    ) -> Result<()> {
+        restore::compare_name(
+            location,
+            name,
+            &cleartext.metadata,
+            shown,
+            self.options.strict,
+            self.observer,
+        )?;
+        let (before, left) = self.options.range.within(cleartext.size)?;
+        let size = reader.object().size;
+        let source = Watched { inner: reader, observer: self.observer };
+        cleartext::copy(cleartext, size, source, &mut Slice { out, before, left })
     }
 
     fn print(

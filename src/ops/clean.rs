@@ -91,7 +91,7 @@ impl CleanSummary {
 /// `NotFound` when there is no such folder; what the store says when it cannot be asked at all.
 pub fn plan(target: &Target, options: CleanOptions, observer: &dyn Observer) -> Result<Plan> {
     let prefix = format!("{}{}", target.location.prefix(), target.stored_prefix());
-    let location = Location::new(target.location.shared_store(), &prefix)?;
+    let location = target.location.elsewhere(&prefix)?;
     runtime::start()?.block_on(async {
         rights::require(target, &[Right::List, Right::Read]).await?;
         let drive_options = drive::CleanOptions { uploads_older_than: options.age, now: options.now };

@@ -1,5 +1,6 @@
 //! `get`: objects of locations become files, folders and symlinks again.
 
+mod cleartext;
 mod existing;
 mod one;
 mod recipe;

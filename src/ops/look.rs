@@ -1,12 +1,15 @@
 //! What stands under one name of a location, looked at as far as no key is needed: starts of containers, envelopes, and
 //! which of them belong together.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use crate::format::{Envelope, Header, envelope, header, section};
 use crate::location::Location;
 use crate::location::argument::Target;
+use crate::location::cleartext::Cleartext;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::range::Range;
 use crate::location::{read, vault};
@@ -23,6 +26,8 @@ pub(crate) enum Front {
     Ours(Header),
     /// A file of the OpenSSL recipe, written down so.
     Recipe(ContainerEncoding),
+    /// The service alone encrypts it, and a key at hand opens it.
+    Cleartext(Arc<Cleartext>),
     /// The service keeps it under a key that is not at hand (SSE-C). The data id is what is said beside it.
     Locked(Option<DataId>),
 }
@@ -51,6 +56,10 @@ pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front>
         }
         read => read?,
     };
+    if let Some(cleartext) = location.cleartext(object) {
+        cleartext.check_size(object.size).map_err(about)?;
+        return Ok(Front::Cleartext(cleartext));
+    }
     if let Some(encoding) = recipe::detect_container(&bytes) {
         return Ok(Front::Recipe(encoding));
     }

@@ -293,6 +293,14 @@ impl Lister<'_> {
                     Err(error) => Line { size, problem: Some(Problem::Unreadable(error)), ..line },
                 }
             }
+            Ok(Front::Cleartext(cleartext)) => {
+                let (size, data_id) = (Some((cleartext.size, cleartext.size)), cleartext.data_id);
+                match self.recipients(pair, object, data_id).await {
+                    Ok(Some(recipients)) => Line { size, recipients, ..line },
+                    Ok(None) => Line { size, problem: Some(Problem::NoEnvelope), ..line },
+                    Err(error) => Line { size, problem: Some(Problem::Unreadable(error)), ..line },
+                }
+            }
             Ok(Front::Locked(Some(data_id))) => match self.recipients(pair, object, data_id).await {
                 Ok(Some(recipients)) => Line { recipients, ..line },
                 Ok(None) => Line { problem: Some(Problem::NoEnvelope), ..line },

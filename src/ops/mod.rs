@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod audit;
 pub mod cat;
 pub mod clean;
+mod cleartext;
 pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;

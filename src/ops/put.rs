@@ -5,6 +5,7 @@
 //! file at a time: memory is bounded whatever there is to put.
 
 pub(in crate::ops) mod choose;
+mod cleartext;
 mod journal;
 mod options;
 pub(super) mod pair;
@@ -32,6 +33,7 @@ use self::pair::{Described, FirstHalf, NewPair};
 use self::parts::{Ended, PartWriter, Parts};
 use crate::crypto::ivs::RepeatableIvs;
 use crate::format::{FileType, Metadata};
+use crate::location::customer::PairEncryption;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
 use crate::location::{Location, vault};
 use crate::name::ObjectName;
@@ -158,6 +160,10 @@ pub fn put_stream(
     let (path, stored) = (Path::new("-"), options.location.stored(&name));
     check_names(&options.location, &name, &stored)?;
     if !handle.block_on(run.wanted(path, None, &stored))? {
+        return Ok(counting.summary());
+    }
+    if options.encryption == PairEncryption::Cleartext {
+        handle.block_on(run.cleartext_stream(source, &stored))?;
         return Ok(counting.summary());
     }
     let (metadata, seal_options) = (Metadata::new(FileType::File), run.seal_options(None));
@@ -304,6 +310,9 @@ impl<'a> Putting<'a> {
         if !self.wanted(&found.path, size, &named.stored).await? {
             return Ok(());
         }
+        if kind.is_file() && self.options.encryption == PairEncryption::Cleartext {
+            return self.cleartext_file(scope, found, &named).await;
+        }
         if kind.is_file() {
             return self.file(scope, found, &named).await;
         }
@@ -401,7 +410,11 @@ impl<'a> Putting<'a> {
         let options = self.seal_options(Some(size));
         let len = sealed_len(size, Some(&metadata), &options)?;
         let mut journal = self.journal(&found.path, stored);
-        let (new, iv_key) = self.pair_of(journal.as_mut(), stored, &before, &metadata, &options).await?;
+        let subject = self.subject(stored, &before, &metadata, &[])?;
+        let described =
+            Described { stored, metadata: Some(&metadata), size: Some(size), digest: None, seal: &options };
+        let new = || NewPair::generate(self.options, &described, &OsRandom);
+        let (new, iv_key) = self.pair_of(journal.as_mut(), stored, subject, new).await?;
         let NewPair { file_key, half } = new;
         let data_id = half.data_id;
         let seal_all = move |out: &mut PartWriter| {
@@ -438,17 +451,12 @@ impl<'a> Putting<'a> {
         &self,
         journal: Option<&mut Journal>,
         stored: &str,
-        source: &FileMetadata,
-        metadata: &Metadata,
-        seal: &SealOptions,
+        subject: Subject,
+        new: impl Fn() -> Result<NewPair>,
     ) -> Result<(NewPair, IvKey)> {
-        let described =
-            Described { stored, metadata: Some(metadata), size: Some(source.len()), digest: None, seal };
-        let new =
-            || Ok((NewPair::generate(self.options, &described, &OsRandom)?, IvKey::generate(&OsRandom)?));
+        let new = || Ok((new()?, IvKey::generate(&OsRandom)?));
         let Some(journal) = journal else { return new() };
         let location = &self.options.location;
-        let subject = self.subject(stored, source, metadata)?;
         match journal.read(&subject) {
             Ok(OneTime { data_id, file_key, iv_key })
                 if drive::has_envelope(location, stored, &data_id).await? =>
@@ -468,8 +476,15 @@ impl<'a> Putting<'a> {
         Ok((pair, iv_key))
     }
 
-    fn subject(&self, stored: &str, source: &FileMetadata, metadata: &Metadata) -> Result<Subject> {
-        let metadata = Sha256::digest(metadata.to_text()?);
+    /// What is uploaded: the source, what is said of it, and its SHA-256 where that is known and sealed before.
+    fn subject(
+        &self,
+        stored: &str,
+        source: &FileMetadata,
+        metadata: &Metadata,
+        digest: &[u8],
+    ) -> Result<Subject> {
+        let metadata = Sha256::new().chain_update(metadata.to_text()?).chain_update(digest).finalize();
         let number = u64::cast_signed;
         Ok(Subject {
             object: self.options.location.show(stored),

@@ -4,6 +4,7 @@
 //! the new envelope first, then the container. What was written is read back whole and compared before anything of the old
 //! pair goes. Contents pass through bounded memory and touch no disk of this machine.
 
+mod cleartext;
 mod one;
 mod tell;
 
@@ -109,7 +110,7 @@ pub fn reencrypt(
     options.check()?;
     let runtime = runtime::start()?;
     let capabilities = runtime.block_on(target.location.store().capabilities())?;
-    if matches!(options.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
+    if options.encryption.is_customers() && !capabilities.customer_keys {
         return Err(Error::usage("takes no keys of the customer's (SSE-C)").about(target.show()));
     }
     let location = match capabilities.customer_keys {

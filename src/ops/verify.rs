@@ -263,10 +263,10 @@ impl Verifying<'_> {
             parallel::for_each(self.options.jobs, parallel::waiting(self.handle, listing), |entry| {
                 let Some((name, found)) = self.handle.block_on(self.first_look(entry)) else { return };
                 for found in found {
-                    match found.header {
-                        Some(_) if self.draws(&name, &found) => self.content(&name, found),
-                        None if found.is_recipe && self.draws(&name, &found) => self.recipe(found, false),
-                        _ => self.tell_pair(found),
+                    match () {
+                        () if found.is_sound() && self.draws(&name, &found) => self.content(&name, found),
+                        () if found.is_recipe && self.draws(&name, &found) => self.recipe(found, false),
+                        () => self.tell_pair(found),
                     }
                 }
             });
@@ -327,6 +327,7 @@ impl Verifying<'_> {
         } else if smallest.left_out.as_ref().is_none_or(|(least, ..)| hash < *least) {
             let copy = Found {
                 header: found.header.clone(),
+                cleartext: found.cleartext.clone(),
                 is_recipe: found.is_recipe,
                 ..Found::new(&found.object, found.outcome, None)
             };
@@ -337,10 +338,10 @@ impl Verifying<'_> {
 
     /// Reads one container of a sound pair.
     fn content(&self, name: &ObjectName, found: Found) {
-        let Some(header) = &found.header else { return };
         let level = self.options.level;
-        let checked = match level {
-            Level::Full => self.decrypt(name, &found.object, header),
+        let checked = match (&found.cleartext, &found.header) {
+            (Some(cleartext), _) => self.compare_digest(name, &found.object, cleartext),
+            (None, Some(header)) if level == Level::Full => self.decrypt(name, &found.object, header),
             _ => self.read(&found.object),
         };
         let (found, note) = match checked {

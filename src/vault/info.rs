@@ -77,7 +77,8 @@ impl Vault {
 }
 
 impl Info {
-    fn to_bytes(&self) -> Vec<u8> {
+    /// The plaintext of a record.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let known = [
             (self.size.is_some(), SIZE),
             (self.mtime.is_some(), MTIME),
@@ -100,7 +101,8 @@ impl Info {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// The reverse; nothing for another form.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (fixed, name) = bytes.split_at_checked(FIXED)?;
         let &[VERSION, kind, known, 0] = fixed.get(..4)? else { return None };
         let has = |bit: u8| known & bit != 0;

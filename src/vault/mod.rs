@@ -152,7 +152,7 @@ impl Vault {
 }
 
 /// AES-256-SIV of `plain` under these associated data, in their order.
-fn siv_seal(key: &SivKey, data: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+pub(crate) fn siv_seal(key: &SivKey, data: &[&[u8]], plain: &[u8]) -> Vec<u8> {
     let mut siv = Aes256Siv::new(&(*key.expose()).into());
     let Ok(sealed) = siv.encrypt(data, plain) else {
         unreachable!("up to 126 associated data and any length of plaintext are possible");
@@ -161,7 +161,7 @@ fn siv_seal(key: &SivKey, data: &[&[u8]], plain: &[u8]) -> Vec<u8> {
 }
 
 /// The reverse of [`siv_seal`]; nothing for what it did not make. The tag is compared in constant time.
-fn siv_open(key: &SivKey, data: &[&[u8]], sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn siv_open(key: &SivKey, data: &[&[u8]], sealed: &[u8]) -> Option<Vec<u8>> {
     let mut siv = Aes256Siv::new(&(*key.expose()).into());
     siv.decrypt(data, sealed).ok()
 }

@@ -57,8 +57,12 @@ fn a_rewrap_lists_what_is_locked_as_residue() {
         assert_eq!(audited.code, Some(4), "{audited:?}");
         let counts: Vec<usize> = versions_of(&bucket).into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts.iter().sum::<usize>(), 3, "{:?}", versions_of(&bucket));
-        // It stays so as long as the lock does.
-        assert_eq!(run(&place, &line).code, Some(4));
+        // It stays so as long as the lock does, and no further version is locked for it.
+        let said = run(&place, &line);
+        assert_eq!(said.code, Some(4), "{said:?}");
+        assert!(said.stderr.contains("is locked until 20"), "{said:?}");
+        let counts: Vec<usize> = versions_of(&bucket).into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 3, "{:?}", versions_of(&bucket));
     }
 }
 

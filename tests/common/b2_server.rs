@@ -147,6 +147,11 @@ impl World {
         self.control("POST", "expire", &Value::Null);
     }
 
+    /// Makes all that is there so much older.
+    pub(crate) fn age(&self, by: Duration) {
+        self.control("POST", "age", &serde_json::json!({ "seconds": by.as_secs() }));
+    }
+
     /// Every version of every bucket, hide markers and unfinished large files too; by name, the newest first.
     pub(crate) fn versions(&self) -> Vec<Version> {
         serde_json::from_value(self.control("GET", "versions", &Value::Null)).unwrap()

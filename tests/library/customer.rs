@@ -31,37 +31,37 @@ use sidekey::{ErrorKind, Result};
 
 use crate::common::Place;
 
-const DAY: Duration = Duration::from_secs(86_400);
-const BIG: usize = 5 << 20;
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const BIG: usize = 5 << 20;
 
-struct Vault {
-    place: Place,
-    store: MemoryStore,
+pub(crate) struct Vault {
+    pub(crate) place: Place,
+    pub(crate) store: MemoryStore,
 }
 
 impl Vault {
-    fn new(versions: bool) -> Self {
+    pub(crate) fn new(versions: bool) -> Self {
         Self { place: Place::with_keys(), store: MemoryStore::new(Features { versions, conditions: true }) }
     }
 
-    fn location(&self) -> Location {
+    pub(crate) fn location(&self) -> Location {
         Location::new(Arc::new(self.store.clone()), "p").unwrap()
     }
 
     /// The location with one key for all.
-    fn with_key(&self, seed: u8) -> Location {
+    pub(crate) fn with_key(&self, seed: u8) -> Location {
         let store = Unlocking::with_key(Arc::new(self.store.clone()), CustomerKey::new(&[seed; 32], None));
         Location::new(Arc::new(store), "p").unwrap()
     }
 
-    fn target(&self, path: &str) -> Target {
+    pub(crate) fn target(&self, path: &str) -> Target {
         Target::new(self.location(), path.as_bytes()).unwrap()
     }
 
-    fn put_as(
+    pub(crate) fn put_as(
         &self,
         name: &str,
-        contents: &str,
+        contents: impl AsRef<[u8]>,
         encryption: PairEncryption,
         if_exists: IfExists,
     ) -> [u64; 3] {
@@ -89,15 +89,21 @@ impl Vault {
         [summary.done, summary.skipped, summary.failed]
     }
 
-    fn put(&self, name: &str, contents: &str) {
+    pub(crate) fn put(&self, name: &str, contents: &str) {
         assert_eq!(self.put_as(name, contents, PairEncryption::Customer(None), IfExists::Replace), [1, 0, 0]);
     }
 
-    fn identities(&self, names: &[&str]) -> Vec<PrivateKey> {
+    pub(crate) fn identities(&self, names: &[&str]) -> Vec<PrivateKey> {
         names.iter().map(|name| self.place.private(name)).collect()
     }
 
-    fn cat_as(&self, source: &Source, which: Which, identities: &[&str], range: ByteRange) -> Result<String> {
+    pub(crate) fn cat_as(
+        &self,
+        source: &Source,
+        which: Which,
+        identities: &[&str],
+        range: ByteRange,
+    ) -> Result<String> {
         let options = CatOptions {
             identities: self.identities(identities),
             which,
@@ -114,11 +120,11 @@ impl Vault {
         }
     }
 
-    fn cat(&self, name: &str, identities: &[&str]) -> Result<String> {
+    pub(crate) fn cat(&self, name: &str, identities: &[&str]) -> Result<String> {
         self.cat_as(&Source::new(self.target(name)), Which::Current, identities, ByteRange::All)
     }
 
-    fn objects(&self) -> Vec<Object> {
+    pub(crate) fn objects(&self) -> Vec<Object> {
         let options = ListOptions { versions: true, ..ListOptions::default() };
         let object = |listed| match listed {
             Listed::Object(object) => object,
@@ -127,16 +133,16 @@ impl Vault {
         self.store.state().list(&options).into_iter().map(object).collect()
     }
 
-    fn encryption(&self, object: &Object) -> Option<Encryption> {
+    pub(crate) fn encryption(&self, object: &Object) -> Option<Encryption> {
         self.store.state().encryption(&object.key, Some(&object.version)).unwrap()
     }
 
-    fn envelopes(&self) -> Vec<Object> {
+    pub(crate) fn envelopes(&self) -> Vec<Object> {
         self.objects().into_iter().filter(|object| object.key.ends_with(".key.enc")).collect()
     }
 
     /// The same containers without what stands beside them.
-    fn forget_hints(&self) {
+    pub(crate) fn forget_hints(&self) {
         for object in self.objects().into_iter().filter(|object| !object.key.ends_with(".key.enc")) {
             let (_, bytes) = self.store.state().get(&object.key, Some(&object.version)).unwrap();
             let encryption = self.encryption(&object);
@@ -145,7 +151,7 @@ impl Vault {
         }
     }
 
-    fn verify(&self, level: Level, identities: &[&str]) -> VerifySummary {
+    pub(crate) fn verify(&self, level: Level, identities: &[&str]) -> VerifySummary {
         let options = VerifyOptions {
             recipe: Named::default(),
             level,
@@ -159,7 +165,7 @@ impl Vault {
         verify(&self.target(""), &options, &Silent).unwrap()
     }
 
-    fn rewrap(&self) -> Vec<RewrapOutcome> {
+    pub(crate) fn rewrap(&self) -> Vec<RewrapOutcome> {
         let rotation =
             Rotation::new(vec![self.place.private("old")], vec![self.place.public("new")]).unwrap();
         let options = RewrapOptions { all: true, ..RewrapOptions::new(&rotation, SystemTime::UNIX_EPOCH) };
@@ -357,6 +363,11 @@ fn what_has_the_name_is_known_to_be_ours_without_its_key() {
     for _ in 0..2 {
         assert_eq!(vault.put_as("a", "two", PairEncryption::ByDefault, IfExists::Replace), [0, 0, 1]);
     }
+    assert_eq!(vault.envelopes().len(), 2);
+    for encryption in [PairEncryption::Customer(None), PairEncryption::Cleartext] {
+        assert_eq!(vault.put_as("a", "two", encryption, IfExists::Replace), [0, 0, 1]);
+    }
+    assert_eq!(vault.envelopes().len(), 2);
     assert_eq!(vault.store.state().get("p/a.enc", None).unwrap().1, "theirs");
 }
 

@@ -5,6 +5,7 @@ mod common;
 #[path = "../common/edits.rs"]
 mod edits;
 
+mod cleartext;
 mod container;
 mod customer;
 mod get;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use sidekey::ErrorKind;
 use sidekey::location::Location;
+use sidekey::location::customer::PairEncryption;
 use sidekey::ops::events::{Silent, Summary};
 use sidekey::ops::put::{PutOptions, put};
 use sidekey::store::faulty::{Fault, Faulty, Operation};
@@ -27,6 +28,10 @@ struct Died {
 
 impl Died {
     fn after(parts: usize) -> Self {
+        Self::of(parts, PairEncryption::ByDefault)
+    }
+
+    fn of(parts: usize, encryption: PairEncryption) -> Self {
         let place = Place::with_keys();
         let plain = noise(LEN, 1);
         place.write("big", &plain);
@@ -38,7 +43,7 @@ impl Died {
             sent += usize::from(call.operation == Operation::Part);
             (sent > parts).then_some(Fault::Before(ErrorKind::Interrupted))
         });
-        let summary = died.put(&faulty, |_| {});
+        let summary = died.put(&faulty, |options| options.encryption = encryption);
         assert_eq!((summary.done, summary.failed), (0, 1));
         assert_eq!(unfinished(&died.store), 1);
         died
@@ -92,6 +97,28 @@ fn only_the_parts_that_are_missing_are_sent() {
     let (parts, envelopes) = died.again(|_| {});
     assert_eq!((parts, envelopes), (3, 0));
     died.is_whole(1);
+}
+
+/// What the service alone encrypts goes on too, as long as its envelope holds the SHA-256 of these very bytes.
+#[test]
+fn a_file_that_the_service_alone_encrypts_goes_on() {
+    for changed in [false, true] {
+        let mut died = Died::of(3, PairEncryption::Cleartext);
+        let cleartext = |options: &mut PutOptions| options.encryption = PairEncryption::Cleartext;
+        if changed {
+            died.plain[LEN - 1] ^= 1;
+            died.place.write("big", &died.plain);
+        }
+        // What begins anew throws the old upload away, and leaves its envelope to `clean`.
+        assert_eq!(died.again(cleartext), if changed { (6, 1) } else { (3, 0) });
+        let all = stored(&died.store);
+        assert_eq!(all.len(), if changed { 3 } else { 2 }, "{:?}", all.keys());
+        assert!(died.store.state().get(CONTAINER, None).unwrap().1 == died.plain);
+        assert_eq!((unfinished(&died.store), died.journals().len()), (0, 0));
+    }
+    // Nor is an upload of one kind gone on with as the other.
+    let died = Died::of(3, PairEncryption::Cleartext);
+    assert_eq!(died.again(|options| options.encryption = PairEncryption::Customer(None)), (6, 1));
 }
 
 #[test]

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+import cleartext_example
 import reference
 import worked_example
 from tools import finished
@@ -762,6 +763,8 @@ def document(world, checks):
     text = worked_example.DOCUMENT.read_text("utf-8")
     checks.equal(text, worked_example.document_with_samples(text), "the samples of the document")
     checks.equal(worked_example.VECTOR.read_bytes(), worked_example.vector(), "the vector of the worked example")
+    checks.equal(text, cleartext_example.document_with_sample(text), "the sample of cleartext in the document")
+    checks.equal(cleartext_example.VECTOR.read_bytes(), cleartext_example.vector(), "the vector of cleartext")
     container, fields = worked_example.container()
     shown = re.findall(r"^[0-9a-f]{4}  ((?:[0-9a-f]{2} ?)+)", text.split("<!-- worked container -->")[1], re.MULTILINE)
     checks.equal(bytes.fromhex("".join(shown)), container, "the hex of the document")

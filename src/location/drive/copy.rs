@@ -48,13 +48,16 @@ pub struct CopiedPair {
 pub async fn copy(location: &Location, request: CopyRequest<'_>) -> Result<CopiedPair> {
     let (store, key) = (location.store(), location.key(request.from));
     let about = |error: Error| error.about(location.show(request.from));
-    if matches!(request.encryption, PairEncryption::Customer(_)) {
+    if request.encryption.is_customers() {
         return Err(about(under_a_key()));
     }
     let (object, head) = match fetch::start(store, &key, request.version, HEADER_LEN).await {
         Err(error) if error.kind() == ErrorKind::Auth => return Err(about(under_a_key())),
         read => read.map_err(about)?,
     };
+    if location.cleartext(&object).is_some() {
+        return Err(about(under_a_key()));
+    }
     let header = match head.first_chunk::<HEADER_LEN>().map(Header::parse) {
         Some(header) => header.map_err(about)?,
         None => return Err(about(Error::integrity("is too short for a container"))),
@@ -64,7 +67,7 @@ pub async fn copy(location: &Location, request: CopyRequest<'_>) -> Result<Copie
         vault::keep_names(location, &name).await?;
     }
     let envelope = envelope(location, &request, &header).await?;
-    let copied = Copied { key, version: object.version, head, size: object.size };
+    let copied = Copied { key, version: object.version, head, size: object.size, source_key: None };
     let put_request = PutRequest {
         stored: request.to,
         data_id,

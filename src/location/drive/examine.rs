@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::fetch::is_container;
+use super::fetch::{Heads, is_container};
 use super::rewrap::Proofs;
 use crate::crypto::recipe::RecipeKey;
 use crate::format::envelope::{Block, Content};
@@ -205,8 +205,15 @@ fn name_of(block: &Block) -> String {
 fn judge_entry(entry: &Entry, secret: &[u8], proofs: &Proofs) -> Judgement {
     match entry.wrap {
         Wrap::RsaOaepSha256 => {
-            let header = proofs.headers.iter().find(|header| header.data_id() == entry.data_id);
-            judge_by_header(header, &entry.data_id, secret)
+            let Heads { headers, cleartext } = &proofs.heads;
+            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
+            match cleartext.iter().find(|cleartext| cleartext.data_id == entry.data_id) {
+                Some(cleartext) if header.is_none() => match cleartext.is_opened_by(secret) {
+                    true => Judgement::Right,
+                    false => Judgement::Wrong,
+                },
+                _ => judge_by_header(header, &entry.data_id, secret),
+            }
         }
         Wrap::RecipeKey => {
             let Some(sample) = proofs.samples.iter().find(|sample| sample.data_id() == entry.data_id) else {

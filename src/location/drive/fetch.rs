@@ -1,6 +1,7 @@
 //! Small reads that the drivers share.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -8,10 +9,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::format::envelope::MAX_BYTES;
 use crate::format::header::MAGIC;
-use crate::format::{Envelope, HEADER_LEN, Header};
+use crate::format::{Entry, Envelope, HEADER_LEN, Header};
 use crate::location::Location;
-use crate::location::customer::envelopes_of;
-use crate::name::containers_of;
+use crate::location::cleartext::Cleartext;
+use crate::location::customer::{envelopes_of, is_customers};
+use crate::name::{containers_of, envelope_name};
 use crate::pair::{ContainerVersion, EnvelopeId, EnvelopeVersion, Needs, SETTLED, Serves};
 use crate::recipe::{DETECT_LEN, detect_container, detect_key_file};
 use crate::store::{
@@ -73,14 +75,35 @@ pub(super) fn is_container(start: &[u8]) -> bool {
 }
 
 /// Whether what the service keeps under a key of its own (SSE-C) was stored as a container, as far as can be told without
-/// that key: it says so beside the bytes, or has an envelope as only such containers have it.
+/// that key: it says so beside the bytes, or has an envelope that says so. Others may have been left there by puts that
+/// were refused because of it.
 pub(super) async fn is_locked_container(store: &dyn Store, key: &str) -> Result<bool> {
     let stat = store.stat(key, None).await;
     if stat.is_ok_and(|object| object.info.is_some_and(|info| info.contains_key(DATA_ID_INFO))) {
         return Ok(true);
     }
-    Ok(envelopes_of(store, key, true).next().await.transpose()?.is_some())
+    let mut listed = envelopes_of(store, key, true).take(MOST_READ);
+    while let Some(object) = listed.next().await.transpose()? {
+        if object.marker {
+            continue;
+        }
+        let text = match start(store, &object.key, Some(&object.version), MAX_BYTES + 1).await {
+            Ok((_, text)) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let named =
+            |entry: &Entry| envelope_name(key, Some(&entry.data_id)).is_some_and(|name| name == object.key);
+        let says = |envelope: Envelope| envelope.entries().any(|entry| is_customers(entry) && named(entry));
+        if Envelope::parse(&text).is_ok_and(says) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
+
+/// The most envelopes that are read for one container: anybody can put more there.
+const MOST_READ: usize = 64;
 
 /// The versions of exactly this key, newest first, delete markers too.
 pub(super) async fn versions(store: &dyn Store, key: &str) -> Result<Vec<Object>> {
@@ -131,16 +154,28 @@ pub(super) async fn containers_beside(location: &Location, envelope: &str) -> Re
     Ok(containers)
 }
 
-/// The headers of these versions of containers, as far as they can be read.
-pub(super) async fn headers_of(store: &dyn Store, containers: &[Object]) -> Vec<Header> {
-    let mut headers = Vec::new();
+/// What tells the keys of containers: headers, and what opened those that have none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heads {
+    pub(super) headers: Vec<Header>,
+    pub(super) cleartext: Vec<Arc<Cleartext>>,
+}
+
+/// The heads of these versions of containers, as far as they can be read.
+pub(super) async fn heads_of(location: &Location, containers: &[Object]) -> Heads {
+    let mut heads = Heads::default();
     for object in containers.iter().filter(|object| !object.marker) {
-        if let Ok((_, start)) = start(store, &object.key, Some(&object.version), HEADER_LEN).await {
-            let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
-            headers.extend(header);
+        let read = start(location.store(), &object.key, Some(&object.version), HEADER_LEN).await;
+        let Ok((read, start)) = read else { continue };
+        match location.cleartext(&read) {
+            Some(cleartext) => heads.cleartext.push(cleartext),
+            None => {
+                let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+                heads.headers.extend(header);
+            }
         }
     }
-    headers
+    heads
 }
 
 /// All versions of a container, newest first, with the key that each needs. What cannot be read is unknown.
@@ -149,12 +184,11 @@ pub(super) async fn containers(
     stored: &str,
     now: SystemTime,
 ) -> Result<Vec<ContainerVersion>> {
-    let store = location.store();
     let mut found = Vec::new();
-    for object in versions(store, &location.key(stored)).await? {
+    for object in versions(location.store(), &location.key(stored)).await? {
         let (needs, foreign) = match object.marker {
             true => (Needs::Nothing, false),
-            false => needs(store, &object).await,
+            false => needs(location, &object).await,
         };
         let settled = is_older(&object, SETTLED, now);
         found.push(ContainerVersion { version: object.version, needs, settled, foreign });
@@ -163,10 +197,12 @@ pub(super) async fn containers(
 }
 
 /// Which key a container needs, and whether it is none of ours.
-async fn needs(store: &dyn Store, object: &Object) -> (Needs, bool) {
-    let Ok((_, start)) = start(store, &object.key, Some(&object.version), TELLING).await else {
-        return (Needs::Unknown, false);
-    };
+async fn needs(location: &Location, object: &Object) -> (Needs, bool) {
+    let read = start(location.store(), &object.key, Some(&object.version), TELLING).await;
+    let Ok((read, start)) = read else { return (Needs::Unknown, false) };
+    if let Some(cleartext) = location.cleartext(&read) {
+        return (Needs::Key(cleartext.data_id), false);
+    }
     let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
     match header {
         Some(header) => (Needs::Key(header.data_id()), false),

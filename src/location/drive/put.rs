@@ -18,8 +18,8 @@ use crate::pair::{
     LocatedPutStep as Step,
 };
 use crate::store::{
-    Capabilities, Conditions, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed, Store,
-    Unfinished, Upload, VersionId, Written,
+    Capabilities, Conditions, CustomerKey, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed,
+    Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::vault::info::INFO_INFO;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -103,6 +103,8 @@ pub struct Copied {
     pub head: Bytes,
     /// Its length in bytes.
     pub size: u64,
+    /// The key under which the service keeps it, where it has one of its own.
+    pub source_key: Option<CustomerKey>,
 }
 
 impl fmt::Debug for Content<'_> {
@@ -189,7 +191,7 @@ async fn store(location: &Location, request: PutRequest<'_>, over: Option<Versio
 /// `Conflict` when something has it that is none; what reading its first bytes fails with.
 pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
     let key = location.key(stored);
-    match is_ours(location.store(), &key).await {
+    match is_ours(location, &key).await {
         Ok(None) => Ok(false),
         Ok(Some(true)) => Ok(true),
         Err(error) if error.kind() == ErrorKind::Auth => {
@@ -204,9 +206,9 @@ pub async fn exists(location: &Location, stored: &str) -> Result<bool> {
 }
 
 /// Whether what has the name begins as a container does; nothing when nothing has it.
-async fn is_ours(store: &dyn Store, key: &str) -> Result<Option<bool>> {
-    match fetch::start(store, key, None, fetch::TELLING).await {
-        Ok((_, start)) => Ok(Some(fetch::is_container(&start))),
+async fn is_ours(location: &Location, key: &str) -> Result<Option<bool>> {
+    match fetch::start(location.store(), key, None, fetch::TELLING).await {
+        Ok((object, start)) => Ok(Some(fetch::is_container(&start) || location.cleartext(&object).is_some())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -324,7 +326,7 @@ impl<'l, 'r> Putting<'l, 'r> {
 
     /// What refused a name that was thought to be free. An envelope proves nothing of it: its own was written before.
     async fn look_at_taken(&mut self) -> Result<Reply> {
-        match is_ours(self.store, &self.container).await {
+        match is_ours(self.location, &self.container).await {
             Ok(there) => {
                 self.location.was_taken(there.is_some());
                 match there {
@@ -533,8 +535,9 @@ impl<'l, 'r> Putting<'l, 'r> {
                 let options = PutOptions { size: Some(self.size), ..self.options(replace) };
                 self.store.put(&self.container, bytes.clone(), &options).await
             }
-            (None, Content::Copy(Copied { key, version, .. })) => {
-                let options = PutOptions { size: Some(self.size), ..self.options(replace) };
+            (None, Content::Copy(Copied { key, version, source_key, .. })) => {
+                let (size, source_key) = (Some(self.size), source_key.clone());
+                let options = PutOptions { size, source_key, ..self.options(replace) };
                 self.store.copy(key, Some(version), &self.container, &options).await
             }
             (None, Content::Parts { .. }) => return Ok(Reply::Failed),

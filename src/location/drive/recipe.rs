@@ -161,7 +161,10 @@ async fn read_containers(
         }
         let start = fetch::start(store, &object.key, Some(&object.version), fetch::TELLING).await;
         let what = match start {
-            Ok((_, start)) if crate::recipe::detect_container(&start).is_some() => {
+            Ok((read, start))
+                if crate::recipe::detect_container(&start).is_some()
+                    && location.cleartext(&read).is_none() =>
+            {
                 sample(location, &object).await.map_or_else(What::Unreadable, What::Recipe)
             }
             Ok(_) => What::Other,

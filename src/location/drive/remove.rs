@@ -117,7 +117,11 @@ impl<'a> Removing<'a> {
     async fn look(&self) -> Result<Reply> {
         let key = self.location.key(self.stored);
         match fetch::start(self.location.store(), &key, None, fetch::TELLING).await {
-            Ok((_, start)) if fetch::is_container(&start) => Ok(Reply::Done),
+            Ok((object, start))
+                if fetch::is_container(&start) || self.location.cleartext(&object).is_some() =>
+            {
+                Ok(Reply::Done)
+            }
             Ok(_) => Err(self.foreign()),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => Ok(Reply::Absent),

@@ -8,10 +8,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use super::examine::{Judged, ReadVersion, judge};
+use super::fetch::Heads;
 use super::recipe::Recipes;
 use super::{fetch, recipe, relocate};
 use crate::format::envelope::MAX_BYTES;
-use crate::format::{Envelope, Header, Wrap};
+use crate::format::{Envelope, Wrap};
 use crate::location::Location;
 use crate::location::recipe::sample;
 use crate::location::vault::MASTERS;
@@ -151,14 +152,14 @@ pub struct Listed<'h> {
 #[derive(Debug, Default)]
 pub struct Headers {
     containers: Vec<Object>,
-    read: OnceCell<Vec<Header>>,
+    read: OnceCell<Heads>,
     samples: OnceCell<Vec<Sample>>,
 }
 
 /// What tells whether a key is its container's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proofs {
-    pub(super) headers: Vec<Header>,
+    pub(super) heads: Heads,
     /// Of containers of the OpenSSL recipe.
     pub(super) samples: Vec<Sample>,
 }
@@ -174,8 +175,8 @@ impl Headers {
         &self.containers
     }
 
-    async fn get(&self, store: &dyn Store) -> &[Header] {
-        self.read.get_or_init(|| fetch::headers_of(store, &self.containers)).await
+    async fn get(&self, location: &Location) -> &Heads {
+        self.read.get_or_init(|| fetch::heads_of(location, &self.containers)).await
     }
 
     async fn samples(&self, location: &Location) -> &[Sample] {
@@ -323,12 +324,12 @@ pub(super) async fn proofs_for(
         Envelope::parse(&version.bytes)
             .is_ok_and(|text| text.entries().any(|entry| entry.wrap == Wrap::RecipeKey))
     };
-    let headers = known.get(location.store()).await.to_vec();
+    let heads = known.get(location).await.clone();
     let samples = match versions.iter().any(is_adopted) {
         true => known.samples(location).await.to_vec(),
         false => vec![],
     };
-    Ok(Proofs { headers, samples })
+    Ok(Proofs { heads, samples })
 }
 
 /// What was read before the steps begin.

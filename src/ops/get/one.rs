@@ -48,13 +48,17 @@ impl<'a> Getting<'a> {
             return Ok(());
         }
         let reader = self.reader(item).map_err(|error| error.about(&*shown))?;
-        if RecipeObject::is_one(&reader) {
+        let cleartext = item.location.cleartext(reader.object());
+        if cleartext.is_none() && RecipeObject::is_one(&reader) {
             return self.recipe(item, reader, &target, false).map_err(|error| error.about(&*shown));
         }
-        let restored = self.open(item, reader, &shown).and_then(|opened| match self.options.salvage {
-            true => self.salvage(opened, item, &target),
-            false => self.restore(opened, item, &target, jobs),
-        });
+        let restored = match &cleartext {
+            Some(cleartext) => self.cleartext(item, reader, cleartext, &target, &shown),
+            None => self.open(item, reader, &shown).and_then(|opened| match self.options.salvage {
+                true => self.salvage(opened, item, &target),
+                false => self.restore(opened, item, &target, jobs),
+            }),
+        };
         if restored.map_err(|error| error.about(&*shown))? {
             self.observer.event(Event::Done { input: Path::new(&shown), output: &target });
         }
@@ -259,7 +263,12 @@ impl<'a> Getting<'a> {
         }
     }
 
-    fn compare_name(&self, item: &Item<'_>, metadata: Option<&Metadata>, shown: &str) -> Result<()> {
+    pub(super) fn compare_name(
+        &self,
+        item: &Item<'_>,
+        metadata: Option<&Metadata>,
+        shown: &str,
+    ) -> Result<()> {
         let Some(metadata) = metadata else { return Ok(()) };
         let strict = self.options.strict;
         restore::compare_name(item.location, &item.name, metadata, shown, strict, self.observer)
@@ -273,7 +282,7 @@ impl<'a> Getting<'a> {
 }
 
 /// What an object restores to. What is called like the metadata of a folder can be nothing else.
-fn file_type(item: &Item<'_>, metadata: Option<&Metadata>) -> Result<FileType> {
+pub(super) fn file_type(item: &Item<'_>, metadata: Option<&Metadata>) -> Result<FileType> {
     let file_type = metadata.map_or(FileType::File, |metadata| metadata.file_type);
     match item.name.is_folder() && file_type != FileType::Dir {
         true => {

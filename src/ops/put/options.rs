@@ -100,7 +100,12 @@ impl PutOptions {
 
     /// Whether the store can do what is asked for, and the credentials at hand may.
     pub(super) async fn require(&self, capabilities: &Capabilities) -> Result<()> {
-        if matches!(self.encryption, PairEncryption::Customer(_)) && !capabilities.customer_keys {
+        if self.encryption == PairEncryption::Cleartext && self.location.vault().is_some() {
+            return Err(Error::usage("is a vault, and what is in a vault is encrypted before it is stored")
+                .about(self.location.show(""))
+                .hint("leave out --cleartext"));
+        }
+        if self.encryption.is_customers() && !capabilities.customer_keys {
             return Err(Error::usage("takes no keys of the customer's (SSE-C)")
                 .about(self.location.show(""))
                 .hint("leave out --sse c: what is put is encrypted before it is stored"));

@@ -12,7 +12,7 @@ use crate::seal::{SealOptions, sealed_header};
 use crate::secret::FileKey;
 use crate::store::Encryption;
 use crate::vault::Info;
-use crate::wrap::wrap;
+use crate::wrap::wrap_with;
 use crate::{DataId, Result};
 
 /// A file key, and what of it is stored.
@@ -68,7 +68,8 @@ impl NewPair {
         data_id: DataId,
         file_key: FileKey,
     ) -> Result<Self> {
-        let mut envelope = wrap(&file_key, &data_id, &options.recipients, options.now)?;
+        let headers = options.encryption.headers();
+        let mut envelope = wrap_with(&file_key, &data_id, &options.recipients, options.now, &headers)?;
         envelope.blocks.extend(described.record(&options.location, &data_id, &file_key)?.map(Block::info));
         let half = FirstHalf::new(options, data_id, &file_key, envelope.to_text()?.into());
         Ok(Self { file_key, half })

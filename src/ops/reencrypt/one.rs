@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::{Done, Reencrypting, SUPERSEDED};
 use crate::crypto::lanes::same;
-use crate::format::envelope::Block;
+use crate::format::envelope::{Block, Envelope};
 use crate::format::section::{DigestKind, End};
 use crate::format::{HEADER_LEN, Metadata};
+use crate::location::cleartext::Cleartext;
 use crate::location::customer::Unlocking;
 use crate::location::drive::{self, Content, IfExists, PutRequest, Stored};
 use crate::location::read::{self, FRONT, Reader};
@@ -24,8 +25,8 @@ use crate::ops::rotate::State;
 use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::FileKey;
-use crate::store::{Encryption, Object, Store, VersionId};
-use crate::wrap::wrap;
+use crate::store::{CustomerKey, Encryption, Object, Store, VersionId};
+use crate::wrap::wrap_with;
 use crate::{DataId, Error, ErrorKind, Result};
 
 /// Containers up to this size are encrypted whole in memory, and fetched by one request.
@@ -56,6 +57,14 @@ impl Opened {
     }
 }
 
+/// What a key opens.
+enum Kind {
+    /// A container.
+    Container(Box<Opened>),
+    /// A file that the service alone encrypts.
+    Cleartext(Arc<Cleartext>),
+}
+
 impl Reencrypting<'_> {
     /// The current version, again when somebody replaced it meanwhile.
     pub(super) fn current(&self, stored: &str, listed: &Object, done: &mut Done) -> Result<()> {
@@ -82,9 +91,13 @@ impl Reencrypting<'_> {
     pub(super) fn judge(&self, object: &Object) -> Result<Option<(DataId, bool)>> {
         let store = self.location.shared_store();
         let version = Some(object.version.clone());
-        let opened = Reader::open(self.handle.clone(), store, &object.key, version, HEADER_LEN as u64)
-            .and_then(|mut reader| reader.header());
-        let header = match opened {
+        let opened = Reader::open(self.handle.clone(), store, &object.key, version, HEADER_LEN as u64);
+        if let Ok(reader) = &opened
+            && let Some(cleartext) = self.location.cleartext(reader.object())
+        {
+            return Ok(Some((cleartext.data_id, true)));
+        }
+        let header = match opened.and_then(|mut reader| reader.header()) {
             Ok(header) => header,
             Err(error)
                 if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Auth | ErrorKind::Input) =>
@@ -106,9 +119,13 @@ impl Reencrypting<'_> {
     }
 
     fn anew(&self, stored: &str, over: &Object, done: &mut Done) -> Result<()> {
-        let Some(opened) = self.open(over)? else {
-            done.not_ours = true;
-            return Ok(());
+        let opened = match self.open(over)? {
+            Some(Kind::Container(opened)) => *opened,
+            Some(Kind::Cleartext(old)) => return self.copied(stored, over, &old, done),
+            None => {
+                done.not_ours = true;
+                return Ok(());
+            }
         };
         if self.options.dry_run {
             (done.reencrypted, done.bytes) = (true, opened.end.total);
@@ -119,10 +136,23 @@ impl Reencrypting<'_> {
         let options = opened.seal_options();
         let new = New::generate(self, stored, &opened, &options)?;
         let (written, digest) = self.write(stored, over, opened, &new, &options)?;
-        self.prove(stored, over, &new, &written, &digest, total)?;
+        self.prove(stored, over, &written, |key| self.compare(key, &new, &written, &digest, total))?;
         drop(alone);
-        (done.reencrypted, done.bytes) = (true, total);
+        done.bytes = total;
         self.observer.event(Event::Bytes(total));
+        self.end(stored, over, &old_id, written, done)
+    }
+
+    /// Takes away what a proven new pair stands for.
+    pub(super) fn end(
+        &self,
+        stored: &str,
+        over: &Object,
+        old_id: &DataId,
+        written: VersionId,
+        done: &mut Done,
+    ) -> Result<()> {
+        done.reencrypted = true;
         // From here on the new pair holds the contents, whatever becomes of the old one.
         if let Some(journal) = self.options.journal {
             journal.add(State::of(stored, [&SUPERSEDED.to_owned(), &over.version]));
@@ -133,11 +163,11 @@ impl Reencrypting<'_> {
             done.left.push("its old pair was not to be deleted".into());
             return Ok(());
         }
-        self.supersede(stored, over, &old_id, done)
+        self.supersede(stored, over, old_id, done)
     }
 
     /// Opens a version; nothing when it is not for the keys.
-    fn open(&self, object: &Object) -> Result<Option<Opened>> {
+    fn open(&self, object: &Object) -> Result<Option<Kind>> {
         let store = self.location.shared_store();
         let front = if object.size <= SMALL { object.size.max(HEADER_LEN as u64) } else { FRONT };
         let version = Some(object.version.clone());
@@ -146,6 +176,9 @@ impl Reencrypting<'_> {
             Err(error) if error.kind() == ErrorKind::Auth => return Ok(None),
             opened => opened?,
         };
+        if let Some(cleartext) = self.location.cleartext(reader.object()) {
+            return Ok(Some(Kind::Cleartext(cleartext)));
+        }
         let header = reader.header()?;
         let location = self.location;
         let key = match read::file_key(self.handle, location, &object.key, &header, self.options.identities) {
@@ -157,7 +190,7 @@ impl Reencrypting<'_> {
         let rewind = reader.seek(SeekFrom::Start(HEADER_LEN as u64));
         rewind.map_err(|source| Error::io("cannot read", source))?;
         let metadata = opener.metadata(&mut reader)?;
-        Ok(Some(Opened { opener, reader, end, metadata }))
+        Ok(Some(Kind::Container(Box::new(Opened { opener, reader, end, metadata }))))
     }
 
     /// Puts the same contents over a version under a new key; says which version it became, and the digest of what was read.
@@ -203,7 +236,13 @@ impl Reencrypting<'_> {
     }
 
     /// Both halves, by the rules, in place of a version.
-    fn put<'c>(&self, stored: &'c str, over: &Object, new: &New, content: Content<'c>) -> Result<Stored> {
+    pub(super) fn put<'c>(
+        &self,
+        stored: &'c str,
+        over: &Object,
+        new: &New,
+        content: Content<'c>,
+    ) -> Result<Stored> {
         let request = PutRequest {
             stored,
             data_id: new.data_id,
@@ -219,20 +258,18 @@ impl Reencrypting<'_> {
 
     /// Reads both halves back and compares them. Where they are not as they were written, or hide what somebody else wrote
     /// meanwhile, the new container goes again.
-    fn prove(
+    pub(super) fn prove(
         &self,
         stored: &str,
         over: &Object,
-        new: &New,
         written: &VersionId,
-        digest: &[u8; 32],
-        total: u64,
+        compare: impl FnOnce(&str) -> Result<()>,
     ) -> Result<()> {
         let store = self.location.store();
         let key = self.location.key(stored);
         let alone = self.handle.block_on(drive::stands_over(self.location, stored, over, written))?;
         let compared = match alone {
-            true => self.compare(&key, new, written, digest, total),
+            true => compare(&key),
             false => Err(Error::conflict("was replaced by somebody else meanwhile")),
         };
         let Err(error) = compared else { return Ok(()) };
@@ -242,6 +279,15 @@ impl Reencrypting<'_> {
             self.handle.block_on(store.delete(&key, written))?;
         }
         Err(error)
+    }
+
+    /// Whether the envelope of a new pair is what was written.
+    pub(super) fn has_envelope(&self, store: &dyn Store, key: &str, new: &New) -> Result<Envelope> {
+        let envelopes = self.handle.block_on(read::envelopes(store, key, &new.data_id))?;
+        let written = envelopes.found.into_iter().find(|found| found.bytes == new.envelope);
+        written
+            .map(|found| found.envelope)
+            .ok_or_else(|| Error::integrity("its new envelope is not what was written"))
     }
 
     fn compare(
@@ -258,10 +304,7 @@ impl Reencrypting<'_> {
             }
             _ => self.location.shared_store(),
         };
-        let envelopes = self.handle.block_on(read::envelopes(store.as_ref(), key, &new.data_id))?;
-        let Some(found) = envelopes.found.iter().find(|found| found.bytes == new.envelope) else {
-            return Err(Error::integrity("its new envelope is not what was written"));
-        };
+        let envelope = self.has_envelope(store.as_ref(), key, new)?;
         // What a store without versions says is the version may be another writer's by now.
         let version = self.versions.then(|| written.clone());
         let mut reader = Reader::open(self.handle.clone(), store, key, version, FRONT)?;
@@ -269,7 +312,7 @@ impl Reencrypting<'_> {
         if header.data_id() != new.data_id {
             return Err(Error::conflict("was replaced by somebody else meanwhile"));
         }
-        vault::check(self.location, key, &header, [&found.envelope])?;
+        vault::check(self.location, key, &header, [&envelope])?;
         let opener = Opener::new(header, &new.file_key)?;
         let len = reader.object().size;
         let end = opener.end(&mut reader, len)?;
@@ -287,7 +330,7 @@ impl Reencrypting<'_> {
 }
 
 /// What a new pair gets before its first byte is made.
-struct New {
+pub(super) struct New {
     data_id: DataId,
     file_key: FileKey,
     envelope: Bytes,
@@ -301,9 +344,6 @@ impl New {
         opened: &Opened,
         options: &SealOptions,
     ) -> Result<Self> {
-        let data_id = DataId::generate(&OsRandom)?;
-        let file_key = FileKey::generate(&OsRandom)?;
-        let mut envelope = wrap(&file_key, &data_id, run.options.recipients, run.options.now)?;
         let Opened { end, metadata, .. } = opened;
         let described = Described {
             stored,
@@ -312,7 +352,36 @@ impl New {
             digest: end.digest,
             seal: options,
         };
-        envelope.blocks.extend(described.record(run.location, &data_id, &file_key)?.map(Block::info));
+        Self::with(run, |_, _| vec![], |file_key, data_id| described.record(run.location, data_id, file_key))
+    }
+
+    /// The same for what the service alone encrypts, which no vault has.
+    pub(super) fn cleartext(run: &Reencrypting<'_>, old: &Cleartext) -> Result<Self> {
+        let headers = |file_key: &FileKey, data_id: &DataId| {
+            Cleartext::headers(file_key, data_id, &old.metadata, old.size, old.digest).into()
+        };
+        Self::with(run, headers, |_, _| Ok(None))
+    }
+
+    /// The key of the customer's, where there is one.
+    pub(super) fn customer_key(&self) -> Option<&CustomerKey> {
+        match &self.encryption {
+            Some(Encryption::Customer(key)) => Some(key),
+            _ => None,
+        }
+    }
+
+    fn with(
+        run: &Reencrypting<'_>,
+        more: impl FnOnce(&FileKey, &DataId) -> Vec<(String, String)>,
+        record: impl FnOnce(&FileKey, &DataId) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Self> {
+        let data_id = DataId::generate(&OsRandom)?;
+        let file_key = FileKey::generate(&OsRandom)?;
+        let mut headers = run.options.encryption.headers();
+        headers.extend(more(&file_key, &data_id));
+        let mut envelope = wrap_with(&file_key, &data_id, run.options.recipients, run.options.now, &headers)?;
+        envelope.blocks.extend(record(&file_key, &data_id)?.map(Block::info));
         let encryption = run.options.encryption.of_container(&file_key, &data_id);
         Ok(Self { data_id, file_key, envelope: envelope.to_text()?.into(), encryption })
     }

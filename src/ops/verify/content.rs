@@ -6,9 +6,11 @@ use std::sync::PoisonError;
 use super::{Outcome, Verifying};
 use crate::format::{FileType, Header, Metadata};
 use crate::location::Location;
+use crate::location::cleartext::Cleartext;
 use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
 use crate::open::Opener;
+use crate::ops::cleartext;
 use crate::ops::events::Watched;
 use crate::ops::recipe_objects::{RecipeObject, is_sure};
 use crate::store::Object;
@@ -56,8 +58,7 @@ impl Verifying<'_> {
         let metadata = opener.metadata(&mut reader)?;
         let mut note = metadata.as_ref().and_then(|metadata| name_differs(location, name, metadata));
         if let Some(differs) = note.take_if(|_| self.options.strict) {
-            return Err(Error::integrity(differs)
-                .hint("somebody renamed, swapped or planted it; without --strict this is a warning"));
+            return Err(renamed(&differs));
         }
         let mut comparison = self.local.as_ref().map(|local| local.compare(name, metadata.as_ref()));
         let large = object.size >= LARGE;
@@ -70,6 +71,31 @@ impl Verifying<'_> {
         }?;
         self.count(|summary| summary.bytes += object.size);
         match comparison.map(|comparison| comparison.finish(opened.plain_len)) {
+            None => Ok((Outcome::Ok, note)),
+            Some((outcome, compared)) => Ok((outcome, compared.or(note))),
+        }
+    }
+
+    /// Reads a file that the service alone encrypts, and compares it with the SHA-256 in its envelope.
+    pub(super) fn compare_digest(
+        &self,
+        name: &ObjectName,
+        object: &Object,
+        cleartext: &Cleartext,
+    ) -> Result<Told> {
+        let metadata = &cleartext.metadata;
+        let note = name_differs(&self.target.location, name, metadata);
+        if let Some(differs) = note.as_ref().filter(|_| self.options.strict) {
+            return Err(renamed(differs));
+        }
+        let mut comparison = self.local.as_ref().map(|local| local.compare(name, Some(metadata)));
+        let reader = Watched { inner: self.open(object)?, observer: self.observer };
+        match &mut comparison {
+            Some(comparison) => cleartext::copy(cleartext, object.size, reader, comparison),
+            None => cleartext::copy(cleartext, object.size, reader, &mut std::io::sink()),
+        }?;
+        self.count(|summary| summary.bytes += object.size);
+        match comparison.map(|comparison| comparison.finish(cleartext.size)) {
             None => Ok((Outcome::Ok, note)),
             Some((outcome, compared)) => Ok((outcome, compared.or(note))),
         }
@@ -102,6 +128,11 @@ impl Verifying<'_> {
         let (store, version) = (self.target.location.shared_store(), Some(object.version.clone()));
         Reader::open(self.handle.clone(), store, &object.key, version, front)
     }
+}
+
+fn renamed(differs: &str) -> Error {
+    Error::integrity(differs)
+        .hint("somebody renamed, swapped or planted it; without --strict this is a warning")
 }
 
 /// A pair that was given another name, swapped with another one or planted shows in its metadata; in a vault its info record

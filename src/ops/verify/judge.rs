@@ -1,8 +1,10 @@
 //! Whether the halves of a pair are there and belong together: no key is needed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::format::{Envelope, Header};
+use crate::location::cleartext::Cleartext;
 use crate::location::listing::{EnvelopeObject, PairEntry};
 use crate::location::{Location, vault};
 use crate::name::containers_of;
@@ -21,13 +23,20 @@ pub(super) struct Found {
     pub(super) error: Option<Error>,
     /// Of a container whose pair is sound.
     pub(super) header: Option<Header>,
+    /// What a sound one must be that has no header, because the service alone encrypts it.
+    pub(super) cleartext: Option<Arc<Cleartext>>,
     /// Whether it is a container of the OpenSSL recipe, with something that may open it.
     pub(super) is_recipe: bool,
 }
 
 impl Found {
     pub(super) fn new(object: &Object, outcome: Outcome, error: Option<Error>) -> Self {
-        Self { object: object.clone(), outcome, error, header: None, is_recipe: false }
+        Self { object: object.clone(), outcome, error, header: None, cleartext: None, is_recipe: false }
+    }
+
+    /// Whether its pair is sound, so that a deeper look tells more.
+    pub(super) fn is_sound(&self) -> bool {
+        self.header.is_some() || self.cleartext.is_some()
     }
 
     /// Damage, or something that only could not be read.
@@ -171,6 +180,12 @@ impl Judge<'_> {
                 Found { is_recipe: true, ..Found::new(container, Outcome::Unchecked, None) }
             }
             Ok(Front::Recipe(_)) => missing("has no key file".into()),
+            Ok(Front::Cleartext(cleartext)) if seen.iter().any(|seen| seen.is_for(&cleartext.data_id)) => {
+                Found { cleartext: Some(cleartext), ..Found::new(container, Outcome::Ok, None) }
+            }
+            Ok(Front::Cleartext(cleartext)) => {
+                missing(format!("has no envelope for its data id {}", cleartext.data_id))
+            }
             Ok(Front::Locked(Some(data_id))) if !seen.iter().any(|seen| seen.is_for(&data_id)) => {
                 missing(format!("has no envelope for its data id {data_id}"))
             }
@@ -288,6 +303,9 @@ impl Fronts {
         match front {
             Ok(Front::Ours(header)) => {
                 self.ids.insert(header.data_id());
+            }
+            Ok(Front::Cleartext(cleartext)) => {
+                self.ids.insert(cleartext.data_id);
             }
             Ok(Front::Recipe(_)) => self.recipe = true,
             Ok(Front::Locked(hint)) => {

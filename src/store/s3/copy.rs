@@ -10,7 +10,7 @@ use super::names::copy_source;
 use super::object::{Head, metadata};
 use super::sse::{customer_key, encrypted, with_key, with_source_key};
 use super::upload::{S3Upload, Sent};
-use super::versions::{Asked, id};
+use super::versions::{Asked, Versioning, id};
 use super::{MAX_PART, MAX_PARTS, S3Store, WORK};
 use crate::store::{PutOptions, Store as _, Upload as _, VersionId, Written};
 use crate::{Error, Result};
@@ -30,9 +30,10 @@ impl S3Store {
         if options.source_key.is_some() {
             self.may_send_keys().await?;
         }
-        let source = Source { key: from, asked: self.asked(version).await?, options };
+        let source = Source { key: from, asked: self.asked(version).await?, options, unguarded: false };
         let condition = self.condition(to, &options.only_if).await?;
-        if condition.is_some() || options.size.is_some_and(|size| size > MAX_PART) {
+        let source = Source { unguarded: self.is_unguarded(&source.asked).await?, ..source };
+        if source.unguarded || condition.is_some() || options.size.is_some_and(|size| size > MAX_PART) {
             return self.copy_by_parts(&source, to).await;
         }
         let request = self
@@ -49,6 +50,13 @@ impl S3Store {
         let request = encrypted!(request, options.encryption.as_ref());
         let request = with_source_key!(request, options.source_key.as_ref());
         match self.answer(WORK, request.customize().mutate_request(without_body).send()).await {
+            Ok(copied) if copied.version_id().is_none() && self.versioning().await? == Versioning::On => {
+                // Radosgw does not say what it made.
+                let key = customer_key(options.encryption.as_ref());
+                let head = self.head(to, &Asked::default(), key).await;
+                let head = head.map_err(|fault| fault.error(Doing::Once).about(self.show(to)))?;
+                Ok(Written { version: head.object.version })
+            }
             Ok(copied) => {
                 let etag = copied.copy_object_result().and_then(|result| result.e_tag());
                 Ok(Written { version: id(copied.version_id(), etag) })
@@ -80,12 +88,12 @@ impl S3Store {
         size: u64,
         version: &VersionId,
     ) -> Result<Written> {
-        if size == 0 {
-            upload.part(1, Bytes::new()).await?;
-            return upload.complete(1).await;
-        }
         // Of this one version, whatever is written in the meantime.
         let asked = self.asked(Some(version)).await?;
+        if size == 0 {
+            upload.part(1, Bytes::new()).await?;
+            return self.complete_copy(source, upload, &asked, 1).await;
+        }
         let len = PART.max(size.div_ceil(u64::from(MAX_PARTS)));
         let mut number = 0;
         for start in (0..size).step_by(usize::try_from(len).unwrap_or(usize::MAX)) {
@@ -112,12 +120,33 @@ impl S3Store {
             let etag = etag.ok_or_else(|| Error::integrity("the service gave a copied part no ETag"))?;
             upload.sent(number.cast_unsigned(), Sent { etag: etag.to_owned(), size: end - start });
         }
-        upload.complete(number.cast_unsigned()).await
+        self.complete_copy(source, upload, &asked, number.cast_unsigned()).await
+    }
+
+    async fn is_unguarded(&self, asked: &Asked) -> Result<bool> {
+        Ok(asked.if_match.is_some() && !self.also_honoured().await?.copy_source)
+    }
+
+    /// Gives a copy its name, when what was copied is known to be what was to be.
+    async fn complete_copy(
+        &self,
+        source: &Source<'_>,
+        upload: &S3Upload,
+        asked: &Asked,
+        parts: u32,
+    ) -> Result<Written> {
+        if source.unguarded || self.is_unguarded(asked).await? {
+            let still = self.head(source.key, asked, source.options.source_key.as_ref()).await;
+            if let Err(fault) = still {
+                return Err(self.copy_failed(fault, source).await);
+            }
+        }
+        upload.complete(parts).await
     }
 
     /// Why it failed: for the source or for the copy.
     async fn copy_failed(&self, fault: Fault, source: &Source<'_>) -> Error {
-        let Source { key, asked, options } = source;
+        let Source { key, asked, options, .. } = source;
         let error = if fault.is_precondition() || fault.is_not_found() || fault.is_of_marker() {
             fault.says(crate::ErrorKind::NotFound, "there is nothing under that name to copy")
         } else if fault.status == 400 || (fault.is_denied() && options.source_key.is_some()) {
@@ -133,6 +162,8 @@ struct Source<'a> {
     key: &'a str,
     asked: Asked,
     options: &'a PutOptions,
+    /// Whether the service copies whatever is there, even when it is told which version to copy.
+    unguarded: bool,
 }
 
 fn is_too_large(fault: &Fault) -> bool {
@@ -141,6 +172,6 @@ fn is_too_large(fault: &Fault) -> bool {
 }
 
 /// Radosgw wants the length said even where there is nothing.
-fn without_body(request: &mut HttpRequest) {
+pub(super) fn without_body(request: &mut HttpRequest) {
     request.headers_mut().insert("content-length", "0");
 }

@@ -33,7 +33,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use self::client::{Certificates, Connected};
 use self::fault::Fault;
-use self::probe::Honoured;
+use self::probe::{AlsoHonoured, Honoured};
 use self::versions::Versioning;
 use super::facts::Facts;
 use super::{
@@ -112,6 +112,7 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
         connected: OnceCell::new(),
         versioning: OnceCell::new(),
         honoured: OnceCell::new(),
+        also_honoured: OnceCell::new(),
         permits,
     };
     Ok(Arc::new(S3Store { shared: Arc::new(shared) }))
@@ -129,6 +130,7 @@ struct Shared {
     connected: OnceCell<Connected>,
     versioning: OnceCell<Versioning>,
     honoured: OnceCell<Honoured>,
+    also_honoured: OnceCell<AlsoHonoured>,
     /// One for each request that may be under way.
     permits: Semaphore,
 }

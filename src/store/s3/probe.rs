@@ -4,12 +4,16 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, MetadataDirective, ObjectLockEnabled,
+};
 use bytes::Bytes;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
+use super::copy::without_body;
 use super::fault::{Doing, Fault};
+use super::names::copy_source;
 use super::sse::content_md5;
 use super::versions::{NULL, Versioning, bare, quoted};
 use super::{S3Store, WAIT};
@@ -31,6 +35,15 @@ impl From<Honoured> for Conditions {
     fn from(Honoured { create_new, replace_if, delete_if }: Honoured) -> Self {
         Self { create_new, replace_if: replace_if.is_some(), delete_if }
     }
+}
+
+/// What else is held to conditions: asked when it first matters, for services that hold writes to them need not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AlsoHonoured {
+    /// The same conditions when an upload in parts is completed.
+    pub(super) complete: bool,
+    /// `x-amz-copy-source-if-match`.
+    pub(super) copy_source: bool,
 }
 
 /// How the service wants an ETag in `If-Match`.
@@ -82,21 +95,33 @@ impl S3Store {
         self.shared.honoured.get_or_try_init(|| self.try_conditions()).await.copied()
     }
 
+    /// What the bucket honours besides; nothing where nobody may try.
+    pub(super) async fn also_honoured(&self) -> Result<AlsoHonoured> {
+        self.shared.also_honoured.get_or_try_init(|| self.try_more()).await.copied()
+    }
+
     async fn try_conditions(&self) -> Result<Honoured> {
+        let Some((mut probe, versioning)) = self.probe().await? else { return Ok(Honoured::default()) };
+        let tried = probe.run(versioning).await;
+        probe.told(versioning, tried).await
+    }
+
+    async fn try_more(&self) -> Result<AlsoHonoured> {
+        let Some((mut probe, versioning)) = self.probe().await? else { return Ok(AlsoHonoured::default()) };
+        let tried = probe.run_more().await;
+        probe.told(versioning, tried).await
+    }
+
+    /// Something to try it on; nothing where what is tried could not be removed.
+    async fn probe(&self) -> Result<Option<(Probe<'_>, Versioning)>> {
         let versioning = self.versioning().await?;
         if versioning != Versioning::Off && self.locks_by_default().await {
-            return Ok(Honoured::default()); // What is tried could not be removed.
+            return Ok(None);
         }
         let client = self.client().await?;
-        let mut probe =
+        let probe =
             Probe { store: self, client, bucket: self.bucket_name(), key: probe_key()?, written: Vec::new() };
-        let tried = probe.run(versioning).await;
-        probe.clean(versioning).await;
-        match tried {
-            Ok(conditions) => Ok(conditions),
-            Err(fault) if fault.is_denied() => Ok(Honoured::default()),
-            Err(fault) => Err(fault.error(Doing::Writing).about(self.show(&probe.key))),
-        }
+        Ok(Some((probe, versioning)))
     }
 
     /// Whether what is written cannot be deleted for a time, without having asked for that.
@@ -165,14 +190,95 @@ impl Probe<'_> {
             .content_md5(content_md5(&body))
             .body(body.into());
         match self.store.answer(WAIT, request.send()).await {
-            Ok(written) => {
-                self.written.push(written.version_id().map(str::to_owned));
-                Ok(Tried::Done(written.e_tag().unwrap_or_default().to_owned()))
+            Err(fault) if !conditional => Err(fault),
+            answer => self.tried(answer.map(|written| {
+                (written.version_id().map(str::to_owned), written.e_tag().unwrap_or_default().to_owned())
+            })),
+        }
+    }
+
+    /// Cleans up, and says what was found out: nothing where it may not be tried.
+    async fn told<T: Default>(&self, versioning: Versioning, tried: Result<T, Fault>) -> Result<T> {
+        self.clean(versioning).await;
+        match tried {
+            Err(fault) if fault.is_denied() => Ok(T::default()),
+            tried => tried.map_err(|fault| fault.error(Doing::Writing).about(self.store.show(&self.key))),
+        }
+    }
+
+    async fn run_more(&mut self) -> Result<AlsoHonoured, Fault> {
+        let Tried::Done(_) = self.put(None, None).await? else { return Ok(AlsoHonoured::default()) };
+        Ok(AlsoHonoured {
+            complete: self.spared_by_complete().await?,
+            copy_source: self.spared_by_copy().await?,
+        })
+    }
+
+    /// Whether an upload that is to make something new leaves alone what is there when it is completed.
+    async fn spared_by_complete(&mut self) -> Result<bool, Fault> {
+        let request = self.client.create_multipart_upload().bucket(self.bucket).key(&self.key);
+        let begun = self.store.answer(WAIT, request.send()).await?;
+        let id = begun.upload_id().unwrap_or_default();
+        let completed = self.complete(id).await;
+        if !matches!(completed, Ok(Tried::Done(_))) {
+            let request =
+                self.client.abort_multipart_upload().bucket(self.bucket).key(&self.key).upload_id(id);
+            let _ = self.store.answer(WAIT, request.send()).await;
+        }
+        Ok(matches!(completed?, Tried::Spared))
+    }
+
+    async fn complete(&mut self, id: &str) -> Result<Tried, Fault> {
+        let body = Bytes::from_static(b"part");
+        let request =
+            self.client.upload_part().bucket(self.bucket).key(&self.key).upload_id(id).part_number(1);
+        let request = request.content_md5(content_md5(&body)).body(body.into());
+        let sent = self.store.answer(WAIT, request.send()).await?;
+        let part = CompletedPart::builder().part_number(1).e_tag(sent.e_tag().unwrap_or_default()).build();
+        let request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(self.bucket)
+            .key(&self.key)
+            .upload_id(id)
+            .multipart_upload(CompletedMultipartUpload::builder().parts(part).build())
+            .if_none_match("*");
+        self.tried(
+            self.store.answer(WAIT, request.send()).await.map(|done| {
+                (done.version_id().map(str::to_owned), done.e_tag().unwrap_or_default().to_owned())
+            }),
+        )
+    }
+
+    /// Whether a copy of another version than the one that is there is refused.
+    async fn spared_by_copy(&mut self) -> Result<bool, Fault> {
+        let request = self
+            .client
+            .copy_object()
+            .bucket(self.bucket)
+            .key(&self.key)
+            .copy_source(copy_source(self.bucket, &self.key, None))
+            .copy_source_if_match(quoted(WRONG))
+            .metadata_directive(MetadataDirective::Replace);
+        let request = request.customize().mutate_request(without_body);
+        let tried = self.tried(
+            self.store
+                .answer(WAIT, request.send())
+                .await
+                .map(|done| (done.version_id().map(str::to_owned), String::new())),
+        );
+        Ok(matches!(tried?, Tried::Spared))
+    }
+
+    /// What became of a conditional request, by its version and ETag.
+    fn tried(&mut self, answer: Result<(Option<String>, String), Fault>) -> Result<Tried, Fault> {
+        match answer {
+            Ok((version, etag)) => {
+                self.written.push(version);
+                Ok(Tried::Done(etag))
             }
-            Err(fault) if conditional && fault.is_precondition() => Ok(Tried::Spared),
-            Err(fault) if conditional && (fault.is_unknown_there() || fault.status == 400) => {
-                Ok(Tried::Unknown)
-            }
+            Err(fault) if fault.is_precondition() => Ok(Tried::Spared),
+            Err(fault) if fault.is_unknown_there() || fault.status == 400 => Ok(Tried::Unknown),
             Err(fault) => Err(fault),
         }
     }

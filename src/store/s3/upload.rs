@@ -14,8 +14,8 @@ use super::sse::{content_md5, customer_key, encrypted, with_key};
 use super::versions::{Asked, Versioning, bare, id, size};
 use super::{MAX_PARTS, S3Store, WAIT, WORK, wait_for};
 use crate::store::{
-    DATA_ID_INFO, ListOptions, Listed, Part, PutOptions, Resumed, Store as _, Unfinished, Upload, VersionId,
-    Written,
+    DATA_ID_INFO, ListOptions, Listed, OnlyIf, Part, PutOptions, Resumed, Store as _, Unfinished, Upload,
+    VersionId, Written,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -178,8 +178,7 @@ impl S3Upload {
             }
             part_list(&state.parts, parts)?
         };
-        let condition = self.store.condition(&self.key, &self.options.only_if).await;
-        let condition = match condition {
+        let condition = match self.condition().await {
             // It may be our own object that stands there now.
             Err(error) if error.kind() == ErrorKind::Conflict && self.state().unsure => {
                 return self.found(total).await?.ok_or(error);
@@ -189,6 +188,28 @@ impl S3Upload {
         match self.send_complete(list, condition).await {
             Ok(written) => Ok(self.remember(written)),
             Err(fault) => self.not_completed(fault, total).await,
+        }
+    }
+
+    /// What the service is to hold the completion to. Where it holds writes to conditions and completions not, what has the
+    /// name is looked at right before; something may still come between.
+    async fn condition(&self) -> Result<Condition> {
+        let only_if = &self.options.only_if;
+        let condition = self.store.condition(&self.key, only_if).await?;
+        if !condition.is_some() || self.store.also_honoured().await?.complete {
+            return Ok(condition);
+        }
+        let there = match self.store.stat(&self.key, None).await {
+            Ok(object) => Some(object.version),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match (only_if, there) {
+            (OnlyIf::Absent, Some(_)) => Err(Error::conflict("something has the name already")),
+            (OnlyIf::Version(wanted), there) if there.as_ref() != Some(wanted) => {
+                Err(Error::conflict("changed in the meantime"))
+            }
+            _ => Ok(Condition::default()),
         }
     }
 

@@ -97,6 +97,11 @@ def control_world(world, method, path, params):
             case "POST", "expire":
                 world.expired_auth_tokens.update(world.auth_token_to_key)
                 return {}
+            case "POST", "age":
+                for bucket in world.bucket_name_to_bucket.values():
+                    for file in bucket.file_name_and_id_to_file.values():
+                        file.upload_timestamp -= int(params["seconds"] * 1000)
+                return {}
             case "GET", "versions":
                 return [version_json(bucket, file)
                         for bucket in world.bucket_name_to_bucket.values()
