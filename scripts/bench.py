@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 
+import bench_rotation
 import bench_services
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "sync", "b2", "s3")
+LONG = ("rotation",)
 MIB = 1 << 20
 AGE_SAMPLE = 1000
 LIMIT_MIB = 64
@@ -45,7 +47,11 @@ def arguments():
     parser.add_argument("--size", type=int, default=1024, help="MiB of random bytes (default 1024)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts (default 5)")
     parser.add_argument("--files", type=int, default=10_000, help="small files and envelopes (default 10000)")
-    parser.add_argument("--only", action="append", choices=GROUPS, help="only this group of rows; may be repeated")
+    parser.add_argument("--only", action="append", choices=GROUPS + LONG,
+                        help="only this group of rows; may be repeated; rotation takes an hour and runs only so")
+    parser.add_argument("--envelopes", type=int, default=100_000, help="envelopes of a rotation on tmpfs (default 100000)")
+    parser.add_argument("--objects", type=int, default=5000, help="envelopes of a rotation on a service (default 5000)")
+    parser.add_argument("--count", type=int, default=1_000_000, help="envelopes of the rotation whose memory is measured (default 1000000)")
     parser.add_argument("--dir", default="/dev/shm", help="a folder on tmpfs (default /dev/shm)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--rclone", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
@@ -57,6 +63,8 @@ def tmpfs(args):
     """The folder to work in; a slow disk would be measured instead of the tools."""
     kind = run_text(["stat", "-f", "-c", "%T", args.dir])
     need = 5 * args.size * MIB + 100_000 * args.files
+    if args.only == ["rotation"]:
+        need = max(20_000 * args.envelopes, 8_000 * args.count)
     free = shutil.disk_usage(args.dir).free
     if kind != "tmpfs" or free < need:
         sys.exit(
@@ -351,6 +359,11 @@ class Bench:
     def remembering(self, *words):
         """A command that keeps its state in the folder of the run."""
         return ["env", "XDG_STATE_HOME=" + self.path("state"), self.sidekey, "-q", *words]
+
+    # --- a rotation
+
+    def rotation(self):
+        bench_rotation.rotation(self, sys.modules[__name__])
 
     # --- services
 

@@ -14,7 +14,7 @@ section by section, so memory does not grow with the file.
 Files of the older OpenSSL recipe (`Salted__`) are restored too, with --recipe-kdf and --recipe-password; they carry
 no authentication, which it says each time.
 
-In a vault a pair whose own name is not the one that it has there is refused; info records are not looked at.
+In a vault a pair without a valid info record for its name is refused.
 
 What it cannot do: Python does not wipe memory, so keys may stay in the memory of this process until it ends.
 
@@ -99,7 +99,7 @@ def parse_arguments(arguments):
 
 # --- what to restore, and where to ------------------------------------------------------------------------------------
 
-Job = collections.namedtuple("Job", "container root output is_folder_record vault_name", defaults=[None])
+Job = collections.namedtuple("Job", "container root output is_folder_record vault stored", defaults=[None, None])
 
 
 def plan(options, report):
@@ -142,18 +142,20 @@ def folder_jobs(top, options, report):
         folders.sort()
         folders[:] = [name for name in folders if not ours_not_theirs(folder, name, top_bytes, root)]
         relative = [] if folder == top_bytes else os.path.relpath(folder, top_bytes).split(b"/")
-        plain = vault.folder_names(relative) if vault else [folder_name(segment) for segment in relative]
+        encrypted = vault and vault.encrypted
+        plain = vault.folder_names(relative) if encrypted else [folder_name(segment) for segment in relative]
         for stored in sorted(files):
             path = os.fsdecode(os.path.join(folder, stored))
             if not stored.endswith(b".enc") or stored.endswith(b".key.enc"):
                 continue
-            name = vault.container_name(relative, stored) if vault else container_name(stored)
+            name = vault.container_name(relative, stored) if encrypted else container_name(stored)
             if name is None or None in plain:
                 report.failed(Failure(path, "is not named as sidekey names containers", FAILED,
                                       "restore it by itself with -o FILE"))
                 continue
             output = os.path.join(root, *plain, *([name] if name else []))
-            yield Job(path, os.fsdecode(root), os.fsdecode(output), name == b"", name if vault else None)
+            stored = b"/".join([*relative, stored[:-4]])
+            yield Job(path, os.fsdecode(root), os.fsdecode(output), name == b"", vault, stored)
 
 
 def ours_not_theirs(folder, name, top, root):
@@ -205,20 +207,21 @@ def needs_b64(raw):
     return raw.startswith(b"%b64~")
 
 
-# --- encrypted names of a vault ----------------------------------------------------------------------------------------
+# --- vaults ------------------------------------------------------------------------------------------------------------
 
 class Vault:
-    """The names of a vault (docs/format.md, "Vaults"), by its master key."""
+    """The names and info records of a vault (docs/format.md, "Vaults"), by its master key."""
 
-    def __init__(self, top, master, vault_id):
-        self.top = os.fsencode(top)
+    def __init__(self, top, master, vault_id, generation, encrypted):
+        self.top, self.id, self.generation, self.encrypted = os.fsencode(top), vault_id, generation, encrypted
+        self.info_key = hkdf(master, vault_id, b"sidekey/1 info", 64)
         self.names_key = hkdf(master, vault_id, b"sidekey/1 names", 64)
         self.long_key = hkdf(master, vault_id, b"sidekey/1 long names", 32)
         self.settings_key = hkdf(master, vault_id, b"sidekey/1 vault", 32)
 
     @classmethod
     def of(cls, top, options):
-        """The vault whose root `top` is; None for a folder that is none, or keeps its names plain."""
+        """The vault whose root `top` is; None for a folder that is none."""
         path = os.path.join(top, ".sidekey", "vault.json")
         if not os.path.exists(path):
             return None
@@ -234,12 +237,19 @@ class Vault:
         envelope = os.path.join(top, ".sidekey", "master.%d.key.enc" % generation)
         found = Search(envelope, [envelope], vault_id[:15] + bytes([generation]), "rsa-oaep-sha256", options.keys)
         for master in found.secrets:
-            vault = cls(top, master, vault_id)
+            vault = cls(top, master, vault_id, generation, settings["names"] == "encrypted")
             tag = hmac.new(vault.settings_key, text.encode(), hashlib.sha256).hexdigest()
             if len(master) == 32 and hmac.compare_digest(tag, str(settings.get("hmac"))):
-                return vault if settings["names"] == "encrypted" else None
+                return vault
         raise Failure(path, "was not made with the master key that the envelope holds", INTEGRITY) \
             if found.opened else found.explain()
+
+    def vouches(self, stored, sealed, record):
+        """Whether it is the info record of this container under this stored name."""
+        if record[:1] != bytes([self.generation]):
+            return False
+        info = siv_open(self.info_key, [self.id, stored, sealed.data_id], record[1:])
+        return info is not None and info[:1] == b"\1" and hmac.compare_digest(info[64:96], sealed.commitment)
 
     def folder_names(self, relative):
         """The names of stored folder segments, None for what is not ours."""
@@ -356,14 +366,19 @@ def restore_symlink(job, sealed, options, report):
 
 
 def check_name(job, sealed, options):
-    """The metadata's name is never used as a path; that it differs is worth knowing (a pair may have been moved)."""
+    """The metadata's name is never used as a path; that it differs is worth knowing (a pair may have been moved). In a vault
+    the info record tells."""
+    if job.vault:
+        if any(job.vault.vouches(job.stored, sealed, record) for record in sealed.records):
+            return
+        raise Failure(job.container, "has no info record of this vault for its name", INTEGRITY,
+                      "it was swapped with another, planted, or brought from elsewhere")
     name = sealed.own_name()
-    in_vault = job.vault_name is not None
-    stored = job.vault_name if in_vault else container_name(os.fsencode(os.path.basename(job.container)))
+    stored = container_name(os.fsencode(os.path.basename(job.container)))
     if name is None or not stored or name == stored:
         return
     message = "was encrypted under the name %s" % printable(os.fsdecode(name))
-    if options.strict or in_vault:
+    if options.strict:
         raise Failure(job.container, message, INTEGRITY)
     say("%s: warning: %s" % (printable(job.container), message))
 
@@ -495,7 +510,7 @@ class Sealed:
         self.section_size, self.metadata_length = 1 << log2, metadata
         self.offset, self.left = self.HEADER, size - self.HEADER
         self.index, self.total, self.digest = 0, 0, hashlib.sha256()
-        self.metadata = {}
+        self.metadata, self.records = {}, []
 
     def damaged(self, message):
         return Failure(self.path, message, INTEGRITY)
@@ -664,6 +679,7 @@ def find_file_key(sealed, container, options):
     file_key = next(matching, None)
     if file_key is None:
         raise found.explain()
+    sealed.records = found.records
     return file_key
 
 
@@ -679,13 +695,15 @@ class Search:
 
     def __init__(self, container, names, data_id, wrap, keys):
         self.container, self.names, self.keys = container, names, keys
-        self.entries, self.faults, self.opened, self.seen = [], [], 0, 0
+        self.entries, self.records, self.faults, self.opened, self.seen = [], [], [], 0, 0
         for name in names:
             if not os.path.lexists(name):
                 continue
             self.seen += 1
             try:
-                self.entries += [e for e in read_envelope(name) if e.data_id == data_id and e.wrap == wrap]
+                entries, record = read_envelope(name)
+                self.entries += [e for e in entries if e.data_id == data_id and e.wrap == wrap]
+                self.records += [record] if record else []
             except (Failure, OSError) as fault:
                 self.faults.append(fault if isinstance(fault, Failure) else Failure(name, fault.strerror))
         self.label = b"sidekey/1 " + data_id
@@ -726,12 +744,13 @@ class Search:
 
 
 def read_envelope(path):
-    """The `SIDEKEY WRAPPED KEY` entries of an envelope; other blocks are passed over, anything else is an error."""
+    """The `SIDEKEY WRAPPED KEY` entries of an envelope and the bytes of its `SIDEKEY INFO` block, None without one; other
+    blocks are passed over, anything else is an error."""
     with open(path, "rb") as stream:
         text = stream.read(MAX_ENVELOPE + 1)
     if len(text) > MAX_ENVELOPE:
         raise Failure(path, "is larger than an envelope may be (1 MiB)", INTEGRITY)
-    entries, labels, label, block = [], [], None, []
+    entries, record, labels, label, block = [], None, [], None, []
     for number, line in enumerate(text.split(b"\n"), 1):
         line = line[:-1] if line.endswith(b"\r") else line
         begin = re.fullmatch(rb"-----BEGIN ([ -~]+)-----", line)
@@ -743,6 +762,8 @@ def read_envelope(path):
             labels.append(label)
             if label == b"SIDEKEY WRAPPED KEY":
                 entries.append(parse_entry(path, number, block))
+            if label == b"SIDEKEY INFO":
+                record = parse_record(path, number, block)
             label = None
         elif label is not None:
             block.append(line)
@@ -750,7 +771,15 @@ def read_envelope(path):
         raise Failure(path, "ends inside a block", INTEGRITY)
     if labels.count(b"SIDEKEY INFO") > 1 or len(labels) > MAX_BLOCKS:
         raise Failure(path, "holds more blocks than an envelope may", INTEGRITY)
-    return entries
+    return entries, record
+
+
+def parse_record(path, number, block):
+    """Base64 alone."""
+    try:
+        return base64.b64decode(b"".join(block), validate=True)
+    except ValueError:
+        raise Failure(path, "the block that ends on line %d is not an info record" % number, INTEGRITY) from None
 
 
 def parse_entry(path, number, block):

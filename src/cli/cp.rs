@@ -17,7 +17,7 @@ examples:
   sidekey cp -r vault/photos vault/copy --dry-run
 
 Only a / at its end makes DST a folder to put SRC into. Inside of a container stands the name under
-which it was put: get says so where the copy has another one.")]
+which it was put: outside of vaults get says so where the copy has another one.")]
 pub(crate) struct Args {
     #[command(flatten)]
     transfer: TransferArgs,

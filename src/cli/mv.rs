@@ -17,7 +17,7 @@ examples:
   sidekey mv vault/photos vault/pictures --dry-run
 
 Only a / at its end makes DST a folder to put SRC into. Inside of a container stands the name under
-which it was put: get says so where it has another one now.")]
+which it was put: outside of vaults get says so where it has another one now.")]
 pub(crate) struct Args {
     #[command(flatten)]
     transfer: TransferArgs,

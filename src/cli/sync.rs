@@ -303,6 +303,7 @@ struct Totals<'a> {
     deleted: u64,
     kept: u64,
     unchanged: u64,
+    learned: u64,
     purged: u64,
     skipped: u64,
     failed: u64,
@@ -320,7 +321,18 @@ impl<'a> Syncing<'a> {
     fn finish(self, summary: &SyncSummary, delete: bool) {
         drop(self.progress);
         let SyncSummary {
-            new, changed, moved, deleted, kept, unchanged, purged, skipped, failed, bytes, ..
+            new,
+            changed,
+            moved,
+            deleted,
+            kept,
+            unchanged,
+            learned,
+            purged,
+            skipped,
+            failed,
+            bytes,
+            ..
         } = *summary;
         let totals = Totals {
             r#type: "summary",
@@ -330,6 +342,7 @@ impl<'a> Syncing<'a> {
             deleted,
             kept,
             unchanged,
+            learned,
             purged,
             skipped,
             failed,
@@ -339,6 +352,9 @@ impl<'a> Syncing<'a> {
         let mut text = format!(
             "{would}{new} new, {changed} changed, {moved} moved, {deleted} removed; {unchanged} unchanged"
         );
+        if learned > 0 {
+            text.push_str(&format!(", {learned} of them by their info records"));
+        }
         let versions = count(purged, "old version");
         let gone = format!("gone but kept{}", if delete { "" } else { " without --delete" });
         for (count, what) in [(kept, &*gone), (skipped, "skipped"), (failed, "failed")] {
@@ -357,6 +373,8 @@ impl Observer for Syncing<'_> {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Bytes(bytes) => self.progress.add(bytes),
+            Event::Expected(bytes) => self.progress.expect(bytes),
+            Event::Spared(bytes) => self.progress.spare(bytes),
             Event::Synced { change, path, from, size, dry_run } => {
                 let (sign, name) = match change {
                     Change::New => ("+", "new"),

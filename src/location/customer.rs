@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use zeroize::Zeroizing;
@@ -23,10 +22,10 @@ use crate::crypto::rsa::PrivateKey;
 use crate::format::{Entry, Envelope};
 use crate::name::{envelope_name, is_envelope_name};
 use crate::secret::FileKey;
-use crate::store::facts::Facts;
+use crate::store::layer::Layer;
 use crate::store::{
-    Bucket, Capabilities, Conditions, CustomerKey, DATA_ID_INFO, Download, Encryption, GetOptions,
-    ListOptions, Listed, Object, PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
+    CustomerKey, DATA_ID_INFO, Download, Encryption, GetOptions, ListOptions, Listed, Object, Store,
+    VersionId,
 };
 use crate::wrap::open_entry;
 use crate::{DataId, Error, ErrorKind, Result};
@@ -317,7 +316,7 @@ impl Unlocking {
                     (None, _) => {}
                     // Another version of the envelope may be sound.
                     (Some(_), What::Damaged(line)) => {
-                        let error = Error::integrity(line).about(self.show(key));
+                        let error = Error::integrity(line).about(self.inner.show(key));
                         *damaged = Some(error.hint("restore an older version of the .key.enc file"));
                     }
                     (Some(download), _) => return Ok(Some(download)),
@@ -393,27 +392,10 @@ fn is_first_form(key: &str, prefix: &str) -> bool {
     short.is_some_and(|short| short.len() == 16 && short.bytes().all(hex))
 }
 
-#[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Store for Unlocking {
-    fn show(&self, key: &str) -> String {
-        self.inner.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.inner.conditions().await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.inner.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.inner.upload(key, options).await
+impl Layer for Unlocking {
+    fn below(&self) -> &dyn Store {
+        self.inner.as_ref()
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -436,60 +418,6 @@ impl Store for Unlocking {
             }
             answer => answer,
         }
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.inner.stat(key, version).await
-    }
-
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.inner.list(options)
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.inner.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.inner.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.inner.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.inner.abort(unfinished).await
-    }
-
-    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
-        self.inner.resume(unfinished, options).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        self.inner.check_key(key)
-    }
-
-    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
-        self.inner.require(prefix, rights).await
-    }
-
-    async fn facts(&self, prefix: &str) -> Result<Facts> {
-        self.inner.facts(prefix).await
-    }
-
-    fn bucket(&self) -> Option<&dyn Bucket> {
-        self.inner.bucket()
     }
 }
 

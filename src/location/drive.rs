@@ -23,5 +23,7 @@ pub use put::{
 };
 pub use recipe::Recipes;
 pub use remove::{Kept, RemoveOptions, Removed, WhyKept, remove};
-pub use rewrap::{Facts, Headers, Listed, RewrapOptions, Rewrapped, rewrap, rewrap_listed};
+pub use rewrap::{
+    Facts, Headers, Listed, RewrapMemory, RewrapOptions, Rewrapped, TextDigest, rewrap, rewrap_listed,
+};
 pub use supersede::{Superseded, stands_over, supersede};

@@ -174,7 +174,7 @@ impl Printing<'_> {
         let shown = location.show_key(&version.key);
         let reader = self.reader(location, &version)?;
         let printed = match location.cleartext(reader.object()) {
-            Some(cleartext) => self.cleartext(&cleartext, reader, &name, &shown, out),
+            Some(cleartext) => self.cleartext(location, &cleartext, reader, &name, &shown, out),
             None if RecipeObject::is_one(&reader) => self.recipe(location, reader, &version, out),
             None => self.print(location, reader, &name, &version, &shown, out),
         };
@@ -208,13 +208,15 @@ impl Printing<'_> {
     /// A file that the service alone encrypts. Only all of it can be checked: of a range all is read.
     fn cleartext(
         &self,
+        location: &Location,
         cleartext: &Cleartext,
         reader: Reader,
         name: &ObjectName,
         shown: &str,
         out: &mut (impl Write + Send),
     ) -> Result<()> {
-        restore::compare_name(name, &cleartext.metadata, shown, self.options.strict, self.observer)?;
+        let metadata = &cleartext.metadata;
+        restore::compare_name(location, name, metadata, shown, self.options.strict, self.observer)?;
         let (before, left) = self.options.range.within(cleartext.size)?;
         let size = reader.object().size;
         let source = Watched { inner: reader, observer: self.observer };
@@ -244,7 +246,7 @@ impl Printing<'_> {
                     format!("is a {}, and has no contents", metadata.file_type),
                 ));
             }
-            restore::compare_name(name, &metadata, shown, self.options.strict, self.observer)?;
+            restore::compare_name(location, name, &metadata, shown, self.options.strict, self.observer)?;
         }
         if self.options.range == ByteRange::All {
             let source = Watched { inner: reader, observer: self.observer };

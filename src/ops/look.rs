@@ -12,10 +12,11 @@ use crate::location::argument::Target;
 use crate::location::cleartext::Cleartext;
 use crate::location::listing::{self, Entry, Listing, PairEntry, Scope};
 use crate::location::range::Range;
-use crate::location::read;
-use crate::name::{ObjectName, containers_of};
+use crate::location::{read, vault};
+use crate::name::{ObjectName, containers_of, envelope_name};
 use crate::recipe::{self, ContainerEncoding, DETECT_LEN, KeyFile};
 use crate::store::{DATA_ID_INFO, GetOptions, Object};
+use crate::vault::Info;
 use crate::{DataId, Error, ErrorKind, KeyId, Result};
 
 /// What a container is by its first bytes.
@@ -75,6 +76,27 @@ pub(crate) async fn front(location: &Location, object: &Object) -> Result<Front>
         )),
         None => Ok(Front::Ours(header)),
     }
+}
+
+/// The info record of one version of a container, without a key: its start and the one envelope of its data id are read, if
+/// that is listed. Nothing where it is none of ours or has no such envelope.
+///
+/// # Errors
+/// Those of [`front`] and [`vault::check`]; what reading fails with.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
+pub(crate) async fn info(
+    location: &Location,
+    container: &Object,
+    is_listed: impl Fn(&DataId) -> bool,
+) -> Result<Option<(DataId, Info)>> {
+    let Front::Ours(header) = front(location, container).await? else { return Ok(None) };
+    let data_id = header.data_id();
+    let envelope = envelope_name(&container.key, Some(&data_id)).filter(|_| is_listed(&data_id));
+    let Some(envelope) = envelope else { return Ok(None) };
+    let (_, bytes) = read::small(location.store(), &envelope, None).await?;
+    let envelope = Envelope::parse(&bytes).map_err(|error| error.about(location.show_key(&envelope)))?;
+    let info = vault::check(location, &container.key, &header, [&envelope])?;
+    Ok(info.map(|info| (data_id, info)))
 }
 
 /// The data id that is said beside a container: a hint.

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::format::{FileType, Metadata};
+use crate::location::Location;
 use crate::name::ObjectName;
 use crate::ops::atomic::{self, Mode};
 use crate::ops::events::{Event, Observer};
@@ -141,18 +142,20 @@ pub(crate) fn renamed(object: &ObjectName, metadata: &Metadata) -> Option<String
     (!same).then(|| format!("was encrypted under the name {}", String::from_utf8_lossy(inside)))
 }
 
-/// Says so, or with `strict` fails, when the pair of `object` was given another name.
+/// Says so, or with `strict` fails, when the pair of `object` was given another name. In a vault the info record, without
+/// which nothing is opened there, tells whether it may have its name; the one inside may be older.
 ///
 /// # Errors
 /// `Integrity`.
 pub(crate) fn compare_name(
+    location: &Location,
     object: &ObjectName,
     metadata: &Metadata,
     shown: &str,
     strict: bool,
     observer: &dyn Observer,
 ) -> Result<()> {
-    match renamed(object, metadata) {
+    match renamed(object, metadata).filter(|_| location.vault().is_none()) {
         None => Ok(()),
         Some(message) if strict => Err(Error::integrity(message)
             .about(shown)

@@ -358,9 +358,15 @@ impl Rotating<'_> {
         for (name, left) in &states {
             let state = State::of(name, left);
             let kept = done.iter().any(|done| done.outcome == RewrapOutcome::NotOurs);
-            match good {
-                true => self.known.done(state, kept, self.options.dry_run),
-                false => self.known.settle(state),
+            // Done by a text that stands there alone.
+            let text = done.iter().find_map(|done| {
+                let text = done.facts.remembered.filter(|_| done.stored == *name && left.len() == 1)?;
+                Some(State::of_text(name, &text))
+            });
+            match (good, text) {
+                (true, Some(text)) if !self.options.dry_run => self.known.written(state, text),
+                (true, _) => self.known.done(state, kept, self.options.dry_run),
+                (false, _) => self.known.settle(state),
             }
         }
         for done in &done {
@@ -395,6 +401,7 @@ impl Rotating<'_> {
                 _ if self.options.adopt => Recipes::Adopt(self.recipes.settle()),
                 _ => Recipes::Keep(self.recipes.settle()),
             }),
+            memory: Some(&self.known),
             ..drive::RewrapOptions::new(self.options.rotation, self.options.now)
         }
     }

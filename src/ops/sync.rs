@@ -5,6 +5,7 @@
 //! `put`, `get` and `rm`, and remembered when it is confirmed: a run that is interrupted is gone on with by the next.
 
 mod between;
+mod learn;
 mod plan;
 mod pull;
 mod purge;
@@ -12,6 +13,7 @@ mod push;
 mod scan;
 mod state;
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -26,15 +28,19 @@ pub use self::plan::Compare;
 pub use self::pull::pull;
 pub use self::push::push;
 
-use self::plan::{Key, Stored};
-use self::state::{Act, State, Todo};
-use crate::location::Location;
+use self::learn::Learning;
+use self::plan::{Key, Known, Stored, There};
+use self::scan::Scan;
+use self::state::{Act, Listed, State, Todo};
 use crate::location::drive::{self, RemoveOptions};
-use crate::location::listing::{Entry, PairEntry, Scope, list};
+use crate::location::listing::{Entry, EnvelopeObject, PairEntry, Scope, list};
+use crate::location::{Location, vault};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::filter::Filter;
 use crate::ops::parallel;
+use crate::ops::put::choose::Chooser;
+use crate::ops::walk::Found;
 use crate::store::Right;
 use crate::{Error, ErrorKind, Result};
 
@@ -99,6 +105,8 @@ pub struct SyncSummary {
     pub kept: u64,
     /// What is as it was.
     pub unchanged: u64,
+    /// Of that, what is so by its info record, for nothing was remembered of it.
+    pub learned: u64,
     /// Old versions that were removed for good.
     pub purged: u64,
     /// What was rightly left out.
@@ -136,6 +144,7 @@ struct Counts {
     deleted: AtomicU64,
     kept: AtomicU64,
     unchanged: AtomicU64,
+    learned: AtomicU64,
     purged: AtomicU64,
 }
 
@@ -159,19 +168,20 @@ impl<'a> Run<'a> {
         Ok(Self { options, location, below, state, handle, observer, counts, fault })
     }
 
-    /// Lists the location, once. What cannot be listed whole is not synchronised.
-    fn list(&self) -> Result<u64> {
+    /// Lists the location, once. What cannot be listed whole is not synchronised. Where info records are listed too, they say
+    /// what is there of that of which nothing is remembered.
+    fn list(&self, learning: Learning) -> Result<u64> {
         let scope = Scope::below(self.location, self.below);
         let mut listed = list(self.location, &scope);
         let entries = std::iter::from_fn(|| self.handle.block_on(listed.next()));
         self.state.list(entries.filter_map(|entry| match entry {
-            Ok(Entry::Pair(pair)) => self.listed(&pair).transpose(),
+            Ok(Entry::Pair(pair)) => self.listed(&pair, learning).transpose(),
             Ok(Entry::Folder(_) | Entry::Foreign(_)) => None,
             Err(error) => Some(Err(not_whole(error))),
         }))
     }
 
-    fn listed(&self, pair: &PairEntry) -> Result<Option<(Key, Stored, String)>> {
+    fn listed(&self, pair: &PairEntry, learning: Learning) -> Result<Option<Listed>> {
         if pair.incomplete {
             let shown = self.location.show(&self.location.stored(&pair.name));
             return Err(not_whole(Error::integrity("could not be listed whole").about(shown)));
@@ -180,13 +190,53 @@ impl<'a> Run<'a> {
         let segments = pair.name.segments().get(self.below.len()..).unwrap_or_default();
         let key = Key::new(segments, pair.name.is_folder());
         // Whose envelopes are there, by the data ids in their names; one beside its container may be anybody's.
-        let short = |envelope: &crate::location::listing::EnvelopeObject| {
+        let short = |envelope: &EnvelopeObject| {
             let current = envelope.object.latest && !envelope.object.marker;
             current.then(|| envelope.short.clone().unwrap_or_else(|| "*".into()))
         };
         let envelopes: Vec<String> = pair.envelopes.iter().filter_map(short).collect();
         let stored = Stored { version: object.version.clone(), size: object.size };
-        Ok(Some((key, stored, envelopes.join(" "))))
+        let record = match learning {
+            Learning::Records => vault::listed(self.location, object),
+            Learning::Nothing => None,
+        };
+        let learned = record.and_then(|(data_id, info)| Known::learned(data_id, &info));
+        Ok(Some(Listed { key, stored, envelopes: envelopes.join(" "), learned }))
+    }
+
+    /// What was listed and is not left out by the patterns.
+    fn there(&self) -> impl Iterator<Item = Result<There>> + Send + '_ {
+        self.state.there().filter(|there| there.as_ref().map_or(true, |there| !self.is_filtered(&there.key)))
+    }
+
+    /// What of the tree of this machine is left out. The walk is to ask from one thread, in its own order.
+    fn leaves_out<'r>(&'r self, scan: &'r Scan) -> impl Fn(&Found) -> bool + Sync + 'r {
+        let chooser = Chooser {
+            filter: &self.options.filter,
+            exclude_caches: self.options.exclude_caches,
+            one_file_system: self.options.one_file_system,
+            observer: self.observer,
+            device: AtomicU64::new(0),
+        };
+        move |found| scan.leaves_out(&chooser, found)
+    }
+
+    /// Whether something was changed so shortly before this run that a later change may not show in its time.
+    fn is_racy(&self, metadata: &Metadata) -> bool {
+        scan::changed(metadata) >= nanoseconds(self.options.now.checked_sub(TICK).unwrap_or(self.options.now))
+    }
+
+    /// Remembers which file of this machine it is that an info record told of.
+    fn adopt(&self, key: &Key, stored: &Stored, known: &Known, path: &Path) -> Result<()> {
+        let found = path.symlink_metadata().ok();
+        if let Some((found, facts)) = found.as_ref().and_then(|found| Some((found, scan::facts(found)?))) {
+            let racy = self.is_racy(found);
+            let Known { digest, data_id, .. } = *known;
+            self.state.record(key, stored, &Known { facts, racy, digest, data_id })?;
+        }
+        add(&self.counts.unchanged, 1);
+        add(&self.counts.learned, 1);
+        Ok(())
     }
 
     /// Whether the patterns leave it out.
@@ -320,6 +370,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Tells how many bytes there will be to read.
+    fn expect(&self, acts: &[Act]) -> Result<()> {
+        let mut bytes = 0_u64;
+        for act in acts {
+            bytes = bytes.saturating_add(self.state.count(*act)?.1);
+        }
+        self.observer.event(Event::Expected(bytes));
+        Ok(())
+    }
+
     /// Writes down what is left to write down.
     fn finish(self, unchanged: u64) -> Result<SyncSummary> {
         self.note(self.state.flush());
@@ -339,6 +399,7 @@ impl<'a> Run<'a> {
             deleted: load(&counts.deleted),
             kept: load(&counts.kept),
             unchanged: unchanged + load(&counts.unchanged),
+            learned: load(&counts.learned),
             purged: load(&counts.purged),
             skipped: of_all.skipped,
             failed: of_all.failed,

@@ -200,7 +200,12 @@ impl Transferring<'_> {
         if drive::copy(self.location, request).await?.stored == Stored::Exists {
             return Err(exists_already(&output));
         }
-        if from.segments().last() != to.segments().last() && !self.told.swap(true, Ordering::Relaxed) {
+        // In a vault the info record has the new name.
+        let in_vault = self.location.vault().is_some();
+        if !in_vault
+            && from.segments().last() != to.segments().last()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
             let message = "keeps its old name inside of its container; get and verify will tell, and get --strict refuses it";
             self.observer.event(Event::Warning { path: Path::new(&output), message });
         }

@@ -26,6 +26,7 @@ pub struct Faulty<S: ?Sized> {
     inner: Arc<S>,
     control: Control,
     page: usize,
+    part: u64,
 }
 
 /// What happens to a call.
@@ -109,13 +110,20 @@ type Plan = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
 impl<S: Store + ?Sized> Faulty<S> {
     /// A store that passes every call on to `inner`.
     pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, control: Control(Arc::default()), page: 1000 }
+        Self { inner, control: Control(Arc::default()), page: 1000, part: u64::MAX }
     }
 
     /// The same store with lists whose pages have so many items.
     #[must_use]
     pub fn pages_of(mut self, items: usize) -> Self {
         self.page = items.max(1);
+        self
+    }
+
+    /// The same store that takes parts of at most so many bytes.
+    #[must_use]
+    pub fn parts_of(mut self, bytes: u64) -> Self {
+        self.part = bytes.max(1);
         self
     }
 
@@ -241,7 +249,12 @@ async fn done<T>(fault: Result<Option<Fault>>, inner: impl Future<Output = Resul
 
 impl<S: ?Sized> Clone for Faulty<S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), control: self.control.clone(), page: self.page }
+        Self {
+            inner: Arc::clone(&self.inner),
+            control: self.control.clone(),
+            page: self.page,
+            part: self.part,
+        }
     }
 }
 
@@ -259,7 +272,9 @@ impl<S: Store + ?Sized> Store for Faulty<S> {
     }
 
     async fn capabilities(&self) -> Result<Capabilities> {
-        self.around(Operation::Capabilities, "", &OnlyIf::Always, self.inner.capabilities()).await
+        let capabilities =
+            self.around(Operation::Capabilities, "", &OnlyIf::Always, self.inner.capabilities()).await?;
+        Ok(Capabilities { max_part: capabilities.max_part.min(self.part), ..capabilities })
     }
 
     async fn conditions(&self) -> Result<Conditions> {

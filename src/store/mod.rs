@@ -14,6 +14,7 @@ pub mod b2;
 pub mod encryption;
 pub mod facts;
 pub mod faulty;
+pub mod layer;
 pub mod local;
 pub mod memory;
 pub mod retry;

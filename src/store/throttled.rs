@@ -7,12 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
 
-use super::{
-    Body, Bucket, Capabilities, Conditions, Download, Facts, GetOptions, ListOptions, Listed, Object,
-    PutOptions, Resumed, Right, Store, Unfinished, Upload, VersionId, Written,
-};
+use super::layer::Layer;
+use super::{Body, Download, GetOptions, PutOptions, Resumed, Store, Unfinished, Upload, Written};
 use crate::{Error, Result};
 
 /// A store whose bodies keep to a rate, all of them together. What is listed does not count.
@@ -57,17 +54,9 @@ impl Rate {
 }
 
 #[async_trait]
-impl Store for Throttled {
-    fn show(&self, key: &str) -> String {
-        self.inner.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.inner.conditions().await
+impl Layer for Throttled {
+    fn below(&self) -> &dyn Store {
+        self.inner.as_ref()
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
@@ -102,60 +91,10 @@ impl Store for Throttled {
         Ok(Download { object, body })
     }
 
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.inner.stat(key, version).await
-    }
-
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.inner.list(options)
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.inner.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.inner.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.inner.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.inner.abort(unfinished).await
-    }
-
     async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
         let Resumed { upload, parts } = self.inner.resume(unfinished, options).await?;
         let upload = Box::new(ThrottledUpload { inner: upload, rate: Arc::clone(&self.rate) });
         Ok(Resumed { upload, parts })
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        self.inner.check_key(key)
-    }
-
-    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
-        self.inner.require(prefix, rights).await
-    }
-
-    async fn facts(&self, prefix: &str) -> Result<Facts> {
-        self.inner.facts(prefix).await
-    }
-
-    fn bucket(&self) -> Option<&dyn Bucket> {
-        self.inner.bucket()
     }
 }
 
@@ -192,7 +131,7 @@ mod tests {
     #[test]
     fn all_bodies_together_keep_to_the_rate() {
         let memory = MemoryStore::new(Features { versions: false, conditions: true });
-        let store = Throttled::new(Arc::new(memory), 100_000);
+        let store: &dyn Store = &Throttled::new(Arc::new(memory), 100_000);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let began = Instant::now();
         runtime.block_on(async {

@@ -9,7 +9,7 @@ use sha1::{Digest as _, Sha1};
 use crate::common::{Content, Place, ended, noise, same_trees};
 use crate::rotate_servers::Service;
 use crate::s3::bucket;
-use crate::s3_server::Versions;
+use crate::s3_server::{self, Versions};
 use crate::server::World;
 
 const PUT: &str = "put -q -r keys/old.pub.pem tree/ @ --sse c --cleartext";
@@ -106,7 +106,7 @@ fn on_backblaze() {
 #[test]
 fn on_s3() {
     for versions in [Versions::Off, Versions::On] {
-        goes_there_and_comes_back(&Service::s3(&bucket(versions)));
+        goes_there_and_comes_back(&Service::s3(&bucket(versions), s3_server::address()));
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/edits.rs"]
+mod edits;
 #[path = "../common/http_stub.rs"]
 mod http_stub;
 #[path = "../common/s3_server.rs"]
@@ -28,6 +30,7 @@ mod remote;
 mod rewrap;
 mod rm;
 mod rotate;
+mod rotate_kills;
 mod rotate_servers;
 mod rotation;
 mod s3;
@@ -38,5 +41,7 @@ mod secrets;
 mod services;
 mod stop;
 mod sync;
+mod sync_model;
+mod sync_requests;
 mod vault;
 mod verify;

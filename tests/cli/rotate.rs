@@ -1,10 +1,8 @@
-//! `rewrap` of locations by the real binary: folders as URLs and as remotes, the report, the journal, and `kill -9`.
+//! `rewrap` of locations by the real binary: folders as URLs and as remotes, the report and the journal.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use crate::common::{Ended, Killed, Place, SIDEKEY, alone, failed, objects};
+use crate::common::{Ended, Place, SIDEKEY, failed, objects};
 
 const KEYS: &str = "-i keys/old.pem --to keys/new.pub.pem";
 
@@ -185,51 +183,6 @@ fn without_a_home_and_without_a_place_for_the_journal_it_works_all_the_same() {
         blocked.stderr.contains("\"warning\"") && blocked.stderr.contains("without a journal"),
         "{blocked:?}"
     );
-}
-
-const KILLS: u32 = 15;
-const FILES: usize = 300;
-
-#[test]
-fn a_killed_run_is_gone_on_with() {
-    let names: Vec<String> = (0..FILES).map(|number| format!("file {number}")).collect();
-    let place = stored(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let envelopes = || {
-        let names = place.names_in("vault").into_iter().filter(|name| name.ends_with(".key.enc"));
-        names.map(|name| (place.read(format!("vault/{name}")), name)).collect::<Vec<_>>()
-    };
-    let mut rewritten = 0;
-    let mut before = envelopes();
-    let start = Instant::now();
-    let mut killed = 0;
-    for at in 0..KILLS {
-        let mut command = Command::new(SIDEKEY);
-        command.args(["rewrap", &place.url()]).args(KEYS.split(' ')).args(["--jobs", "2"]);
-        alone(&mut command, place.root());
-        command.current_dir(place.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut run = Killed::spawn(&mut command);
-        std::thread::sleep(std::time::Duration::from_millis(u64::from(10 + at * 9)));
-        run.0.kill().unwrap();
-        killed += u32::from(run.0.wait().unwrap().code().is_none());
-        let now = envelopes();
-        assert_eq!(now.len(), FILES);
-        rewritten += before.iter().zip(&now).filter(|(before, now)| before != now).count();
-        before = now;
-    }
-    let last = place.rotate("--prove all");
-    assert_eq!(last.code, Some(0), "{last:?}");
-    rewritten += before.iter().zip(&envelopes()).filter(|(before, now)| before != now).count();
-    println!(
-        "{killed} of {KILLS} runs killed in {:?}, {rewritten} envelopes written; {:?}",
-        start.elapsed(),
-        counts(&last)
-    );
-    assert_eq!(rewritten, FILES, "work was done twice");
-    assert_eq!(counts(&last).get("opened"), None);
-    assert_eq!((place.restored("new"), place.restored("old")), (FILES, 0));
-    let left = place.names_in("vault").into_iter().filter(|name| !name.ends_with(".enc"));
-    println!("temporary files left: {}", left.count());
-    counted(&place.rotate(""), 0, &[("resumed", FILES as u64)]);
 }
 
 #[test]

@@ -1,51 +1,61 @@
-//! Rotation on servers: `kill -9` of the real program at any moment, calls counted by the server, and other processes that
-//! go on writing meanwhile. `ROTATE_KILLS` and `ROTATE_ENVELOPES` make it longer, `ROTATE_SEED` draws the same moments again.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "moments are drawn by the clock, or by what the environment says"
-)]
+//! Rotation on servers: calls counted by the server, and other processes that go on writing meanwhile.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sidekey::location::Location;
-use sidekey::store::{ListOptions, Listed};
 
-use crate::common::{Ended, Killed, Place, SIDEKEY, ended, objects};
+use crate::common::{Ended, Place, SIDEKEY, ended, objects};
 use crate::s3_server::{self, Versions};
 use crate::server::World;
 
-const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
+pub(crate) const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
 
-/// A service with a bucket, and how the program reaches it.
+const LIMIT: u64 = 60;
+
+/// A location, and how the program reaches it; `@` in a command line stands for it.
 pub(crate) struct Service {
     pub(crate) location: String,
-    environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// How many seconds a command may take.
+    pub(crate) limit: u64,
 }
 
 impl Service {
-    pub(crate) fn b2(world: &World) -> Self {
-        Self { location: format!("b2://{}/backup/", world.bucket), environment: world.environment().into() }
+    pub(crate) fn folder(place: &Place) -> Self {
+        place.mkdir("vault");
+        Self {
+            location: format!("file://{}/", place.path("vault").display()),
+            environment: vec![],
+            limit: LIMIT,
+        }
     }
 
-    pub(crate) fn s3(bucket: &str) -> Self {
+    pub(crate) fn b2(world: &World) -> Self {
+        Self {
+            location: format!("b2://{}/backup/", world.bucket),
+            environment: world.environment().into(),
+            limit: LIMIT,
+        }
+    }
+
+    /// Of a server that listens there.
+    pub(crate) fn s3(bucket: &str, address: &str) -> Self {
         let environment = [
-            ("AWS_ENDPOINT_URL_S3", s3_server::address().to_owned()),
+            ("AWS_ENDPOINT_URL_S3", address.to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".into()),
             ("AWS_SECRET_ACCESS_KEY", "test".into()),
             ("AWS_REGION", "us-east-1".into()),
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
         ];
-        Self { location: format!("s3://{bucket}/backup/"), environment: environment.into() }
+        Self { location: format!("s3://{bucket}/backup/"), environment: environment.into(), limit: LIMIT }
     }
 
-    pub(crate) fn args(&self, line: &str) -> Vec<String> {
+    fn args(&self, line: &str) -> Vec<String> {
         line.split(' ').map(|word| word.replace('@', &self.location)).collect()
     }
 
     pub(crate) fn command(&self, place: &Place, line: &str) -> Command {
-        self.reached(place.command(SIDEKEY, &self.args(line)))
+        self.reached(place.command_within(self.limit, SIDEKEY, &self.args(line)))
     }
 
     /// To be killed.
@@ -53,7 +63,7 @@ impl Service {
         self.reached(place.program(&self.args(line)))
     }
 
-    pub(crate) fn reached(&self, mut command: Command) -> Command {
+    fn reached(&self, mut command: Command) -> Command {
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
             command.env_remove(name);
         }
@@ -66,141 +76,23 @@ impl Service {
     }
 }
 
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
-}
-
-/// Numbers that look like any; the seed is printed.
-struct Dice(u64);
-
-impl Dice {
-    fn new(what: &str) -> Self {
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let seed = number("ROTATE_SEED", clock.as_nanos() as u64) | 1;
-        println!("{what}: ROTATE_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
-    }
-}
-
-/// Small files for `old`, and of every tenth an older version.
-fn filled(service: &Service, envelopes: u64) -> Place {
-    let place = Place::with_keys();
+/// Puts small files for `old`, and of every tenth an older version.
+pub(crate) fn fill(service: &Service, place: &Place, envelopes: u64) {
     place.mkdir("tree");
     let write = |version: &str| {
         for number in (0..envelopes).filter(|number| version == "new" || number % 10 == 0) {
             place.write(format!("tree/{number:04}"), format!("{version} contents of {number}"));
         }
-        service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
+        service.run(place, "put -q -r keys/old.pub.pem tree/ @").good();
     };
     write("old");
     write("new");
-    place
 }
 
 /// What the summary of a run counts.
-fn count(run: &Ended, name: &str) -> u64 {
+pub(crate) fn count(run: &Ended, name: &str) -> u64 {
     let summary = objects(&run.stdout).pop().unwrap_or_else(|| panic!("{run:?}"));
     summary.get(name).and_then(|value| value.as_u64()).unwrap_or_else(|| panic!("{name}: {run:?}"))
-}
-
-/// Everything opens with the new key and nothing with the old one, in any version; so many older versions are there, for the
-/// new key.
-#[track_caller]
-fn check(service: &Service, place: &Place, envelopes: u64, twice: u64) {
-    let _ = std::fs::remove_dir_all(place.path("back"));
-    service.run(place, "get -q -i keys/new.pem @ back/").good();
-    for number in 0..envelopes {
-        assert_eq!(place.text(format!("back/{number:04}")), format!("new contents of {number}"));
-    }
-    let audit = service.run(place, "audit --json -i keys/old.pem @");
-    assert_eq!((audit.code, count(&audit, "opened"), count(&audit, "unknown")), (Some(0), 0, 0), "{audit:?}");
-    assert_eq!(count(&audit, "old_versions"), twice, "{audit:?}");
-    // No version of the contents became unreadable.
-    let verify = service.run(place, "verify -q --versions -i keys/new.pem @");
-    assert!(matches!(verify.code, Some(0 | 4)), "{verify:?}");
-    let old = service.run(place, "get -q -i keys/old.pem @ nothing/");
-    assert_ne!(old.code, Some(0), "{old:?}");
-}
-
-/// Stops run after run; says how many were killed before they ended.
-fn kill_again_and_again(service: &Service, place: &Place, kills: u64, what: &str) -> u64 {
-    let mut dice = Dice::new(what);
-    let mut killed = 0;
-    // How long a run takes that is not stopped, less the start of the program.
-    let start = Instant::now();
-    service.run(place, &REWRAP.replace("--json", "--json --dry-run")).good();
-    let whole = start.elapsed().as_millis() as u64 * 2;
-    for _ in 0..kills {
-        let mut command = service.program(place, REWRAP);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut run = Killed::spawn(&mut command);
-        std::thread::sleep(Duration::from_millis(20 + dice.below(whole)));
-        run.0.kill().unwrap();
-        killed += u64::from(run.0.wait().unwrap().code().is_none());
-    }
-    killed
-}
-
-#[test]
-fn a_run_on_b2_that_is_killed_is_gone_on_with() {
-    let (kills, envelopes) = (number("ROTATE_KILLS", 15), number("ROTATE_ENVELOPES", 60));
-    let world = World::new(&json!({}));
-    let service = Service::b2(&world);
-    let place = filled(&service, envelopes);
-    let all = envelopes + envelopes.div_ceil(10);
-    world.reset_calls();
-    let killed = kill_again_and_again(&service, &place, kills, "b2");
-    let last = service.run(&place, &format!("{REWRAP} --prove all")).good();
-    let uploads = world.calls().of("b2_upload_file");
-    println!("{killed} of {kills} runs killed, {uploads} uploads for {all} envelopes");
-    assert_eq!((count(&last, "residue"), count(&last, "opened")), (0, 0), "{last:?}");
-    // What was on its way when a run was killed may be uploaded once more; what was done is not.
-    assert!(uploads >= all && uploads <= all + killed * 64, "{uploads} uploads for {all} envelopes");
-    let doubled = uploads - all;
-    assert!(doubled <= all / 2 + killed * 8, "{doubled} of {all} were uploaded twice");
-    let versions = world.versions();
-    let left = versions.iter().filter(|version| version.name.ends_with(".key.enc")).count() as u64;
-    println!("{} versions for the new key twice", left - all);
-    // Two versions for the new key, of which one arrived when its run was dead, cannot be compared without that key.
-    assert!(left >= all && left - all <= doubled, "{left} versions of {all} envelopes");
-    check(&service, &place, envelopes, left - all);
-    assert_eq!(world.calls().violations, [""; 0]);
-}
-
-#[test]
-fn a_run_on_s3_that_is_killed_is_gone_on_with() {
-    let (kills, envelopes) = (number("ROTATE_KILLS", 15), number("ROTATE_ENVELOPES", 60));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let bucket = runtime.block_on(s3_server::bucket(Versions::On));
-    let service = Service::s3(&bucket);
-    let place = filled(&service, envelopes);
-    let killed = kill_again_and_again(&service, &place, kills, "s3");
-    let last = service.run(&place, &format!("{REWRAP} --prove all")).good();
-    println!("{killed} of {kills} runs killed");
-    assert_eq!((count(&last, "residue"), count(&last, "opened")), (0, 0), "{last:?}");
-    let location = Location::new(s3_server::store(&bucket), "").unwrap();
-    let keys: Vec<String> = runtime.block_on(async {
-        let options = ListOptions { prefix: "backup/".into(), versions: true, ..ListOptions::default() };
-        let listed: Vec<_> = futures_util::StreamExt::collect(location.store().list(options)).await;
-        let keys = listed.into_iter().filter_map(|listed| match listed.unwrap() {
-            Listed::Object(object) => Some(object.key),
-            Listed::Folder(_) => None,
-        });
-        keys.filter(|key| key.ends_with(".key.enc")).collect()
-    });
-    let mut names = keys.clone();
-    names.dedup();
-    let twice = (keys.len() - names.len()) as u64;
-    println!("{twice} versions for the new key twice");
-    assert!(twice <= killed * 8, "{twice} older versions of envelopes are left");
-    check(&service, &place, envelopes, twice);
 }
 
 #[test]
@@ -233,12 +125,69 @@ fn each_envelope_takes_the_calls_that_the_docs_say() {
     assert_eq!(calls.violations, [""; 0]);
 }
 
+/// Plans, rewraps, and audits what is there with an older version of every tenth; and once more when all is done.
+fn incident_on(service: &Service) {
+    const FILES: u64 = 20;
+    let place = Place::with_keys();
+    fill(service, &place, FILES);
+    let line = "incident --json @ -i keys/old.pem --to keys/new.pub.pem";
+    let plan = service.run(&place, &format!("{line} --dry-run")).good();
+    let row = objects(&plan.stdout).into_iter().find(|row| row["type"] == "plan").unwrap();
+    let number = |name: &str| row[name].as_u64().unwrap();
+    // Two versions of every tenth container, and an envelope of its own for each.
+    let all = FILES + FILES / 10;
+    assert_eq!(
+        (number("containers"), number("old_containers"), number("envelopes")),
+        (all, FILES / 10, all),
+        "{row:?}"
+    );
+    assert_eq!(row["rewrap"]["writes"].as_u64(), Some(all), "{row:?}");
+    assert!(row["rewrap"]["dollars"].as_f64().is_some_and(|dollars| dollars > 0.0), "{row:?}");
+    service.run(&place, "get -q -i keys/old.pem @ planned/").good();
+    assert_eq!(place.names_in("planned").len() as u64, FILES);
+
+    let asked = service.run(&place, line);
+    assert_eq!(asked.code, Some(2), "nobody agreed: {asked:?}");
+    let run = service.run(&place, &format!("{line} --yes --report r.jsonl")).good();
+    let rows = objects(&run.stdout);
+    let rewrapped: Vec<u64> = rows.iter().filter_map(|row| row.get("rewrapped")?.as_u64()).collect();
+    assert_eq!(rewrapped, [all], "{run:?}");
+    let opened: Vec<u64> = rows.iter().filter_map(|row| row.get("opened")?.as_u64()).collect();
+    assert_eq!(opened, [0, 0], "by the sample of rewrap and by the audit: {run:?}");
+    place.sidekey("report verify r.jsonl").good();
+    service.run(&place, "get -q -i keys/new.pem @ back/").good();
+    for number in 0..FILES {
+        assert_eq!(place.text(format!("back/{number:04}")), format!("new contents of {number}"));
+    }
+    assert_ne!(service.run(&place, "get -q -i keys/old.pem @ nothing/").code, Some(0));
+
+    let again = service.run(&place, &format!("{line} --yes")).good();
+    let rewrapped: Vec<u64> =
+        objects(&again.stdout).iter().filter_map(|row| row.get("rewrapped")?.as_u64()).collect();
+    assert_eq!(rewrapped, [0], "{again:?}");
+}
+
+#[test]
+fn an_incident_on_b2() {
+    let world = World::new(&json!({}));
+    incident_on(&Service::b2(&world));
+    assert_eq!(world.calls().violations, [""; 0]);
+}
+
+#[test]
+fn an_incident_on_s3() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let bucket = runtime.block_on(s3_server::bucket(Versions::On));
+    incident_on(&Service::s3(&bucket, s3_server::address()));
+}
+
 #[test]
 fn what_other_processes_do_meanwhile_is_safe() {
     const FILES: u64 = 60;
     let world = World::new(&json!({}));
     let service = Service::b2(&world);
-    let place = filled(&service, FILES);
+    let place = Place::with_keys();
+    fill(&service, &place, FILES);
     // One that uploads for the old key, one that overwrites, one that removes.
     place.mkdir("more");
     for number in 0..20 {

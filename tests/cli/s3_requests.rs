@@ -12,10 +12,10 @@ use crate::common::{Killed, Place, ended};
 use crate::http_stub::{Answer, Request, Stub};
 use crate::s3::{stubbed, stubbed_program};
 
-type Objects = Arc<Mutex<BTreeMap<String, (usize, Vec<u8>)>>>;
+pub(crate) type Objects = Arc<Mutex<BTreeMap<String, (usize, Vec<u8>)>>>;
 
 /// A bucket without versions that honours conditions.
-fn bucket(objects: &Objects) -> impl Fn(&Request) -> Answer + Send + Sync + 'static + use<> {
+pub(crate) fn bucket(objects: &Objects) -> impl Fn(&Request) -> Answer + Send + Sync + 'static + use<> {
     let (objects, writes) = (Arc::clone(objects), AtomicUsize::new(0));
     move |request| {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));

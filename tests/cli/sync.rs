@@ -23,7 +23,7 @@ fn planted() -> Place {
     place
 }
 
-fn totals(ended: &Ended) -> BTreeMap<String, u64> {
+pub(crate) fn totals(ended: &Ended) -> BTreeMap<String, u64> {
     let summary = objects(&ended.stdout).into_iter().find(|object| object["type"] == "summary");
     let summary = summary.unwrap_or_else(|| panic!("{ended:?}"));
     summary.into_iter().filter_map(|(name, value)| Some((name, value.as_u64()?))).collect()

@@ -98,20 +98,34 @@ fn the_store_sees_no_name_and_everything_comes_back() {
     assert_eq!(place.mode(&format!(".config/sidekey/vaults/{}", mode[0])), 0o600);
 }
 
-/// The names too, by an implementation that shares no code with this one.
-#[test]
-fn python_alone_recovers_everything() {
-    let place = vault();
+/// By an implementation that shares no code with this one.
+fn recovered_by_python(place: &Place, to: &str) -> Ended {
     let root = env!("CARGO_MANIFEST_DIR");
     let python = format!("{root}/.venv/bin/python");
     assert!(Path::new(&python).exists(), "{python} is missing; run scripts/test once, it makes .venv");
-    let recover = |to: &str| {
-        let script = format!("{root}/scripts/restore.py");
-        ended(&mut place.command(&python, &[&script, "-i", "keys/old.pem", "vault", "-o", to]))
-    };
+    let script = format!("{root}/scripts/restore.py");
+    ended(&mut place.command(&python, &[&script, "-i", "keys/old.pem", "vault", "-o", to]))
+}
+
+#[test]
+fn python_alone_recovers_everything() {
+    let place = vault();
+    let recover = |to: &str| recovered_by_python(&place, to);
     let run = recover("back");
     assert_eq!(run.code, Some(0), "{run:?}");
     same_trees(&place.tree("back"), &place.tree("tree"), false);
+    // What was renamed there has its old name inside, and a new record.
+    let moved = place.sidekey("mv vault/Kontoauszug.pdf vault/Auszug.pdf").good();
+    assert!(!moved.stderr.contains("old name"), "{moved:?}");
+    std::fs::rename(place.path("tree/Kontoauszug.pdf"), place.path("tree/Auszug.pdf")).unwrap();
+    let run = recover("renamed");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    same_trees(&place.tree("renamed"), &place.tree("tree"), false);
+    place.sidekey("get --strict -i keys/old.pem vault/ strict").good();
+    same_trees(&place.tree("strict"), &place.tree("tree"), false);
+    let verified = place.sidekey("verify --strict --level full -i keys/old.pem vault");
+    assert!(matches!(verified.code, Some(0 | 4)), "{verified:?}");
+    assert!(!verified.stderr.contains("under the name"), "{verified:?}");
     // With another master key than that of the settings nothing is guessed.
     let file = place.path("vault/.sidekey/vault.json");
     place.write(&file, place.text("vault/.sidekey/vault.json").replacen("\"hmac\":\"", "\"hmac\":\"0", 1));
@@ -181,6 +195,10 @@ fn what_was_swapped_or_planted_is_refused_and_named() {
         assert!(!run.stdout.contains("contents"), "{run:?}");
     }
     assert!(!place.path("back/a").exists() && !place.path("back/b").exists());
+    let run = recovered_by_python(&place, "python");
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(run.stderr.contains("has no info record of this vault for its name"), "{run:?}");
+    assert!(!place.path("python/a").exists() && !place.path("python/b").exists());
 
     // A valid pair for the public key, by somebody without the master key.
     let other = Place::with_keys();

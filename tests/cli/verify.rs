@@ -16,11 +16,9 @@ use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::verify::{Level, Outcome, VerifyOptions, VerifySummary, verify};
 use sidekey::random::OsRandom;
 use sidekey::secret::FileKey;
+use sidekey::store::layer::Layer;
 use sidekey::store::memory::{Features, MemoryStore};
-use sidekey::store::{
-    Capabilities, Conditions, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Store, Unfinished, Upload, VersionId, Written,
-};
+use sidekey::store::{Info, ListOptions, Listed, OnlyIf, Store};
 use sidekey::wrap::wrap;
 use sidekey::{DataId, KeyId, Result};
 
@@ -789,65 +787,15 @@ struct Stale {
 }
 
 #[async_trait::async_trait]
-impl Store for Stale {
-    fn show(&self, key: &str) -> String {
-        self.now.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.now.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.now.conditions().await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.now.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.now.upload(key, options).await
-    }
-
-    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        self.now.get(key, options).await
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.now.stat(key, version).await
+impl Layer for Stale {
+    fn below(&self) -> &dyn Store {
+        &self.now
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
         let store = self.before.lock().unwrap().take().unwrap_or_else(|| self.now.clone());
         let listed = store.state().list(&options);
         futures_util::stream::iter(listed.into_iter().map(Ok)).boxed()
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.now.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.now.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.now.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.now.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.now.abort(unfinished).await
     }
 }
 

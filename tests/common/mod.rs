@@ -121,9 +121,14 @@ impl Place {
 
     /// `program` here, without a terminal and without anybody's passphrases.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, program: &str, args: &[A]) -> Command {
+        self.command_within(60, program, args)
+    }
+
+    /// The same that may take so many seconds.
+    pub(crate) fn command_within<A: AsRef<OsStr>>(&self, seconds: u64, program: &str, args: &[A]) -> Command {
         let mut command = Command::new("setsid");
         command
-            .args(["-w", "timeout", "60", program])
+            .args(["-w", "timeout", &seconds.to_string(), program])
             .args(args)
             .current_dir(self.root())
             .stdin(Stdio::null());

@@ -2,7 +2,9 @@
 //! where `SIDEKEY_TEST_S3` names one: its address, an access key and the secret (`scripts/test --ceph`).
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
-use std::io::{BufRead as _, BufReader};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +58,56 @@ pub(crate) fn is_another() -> bool {
 /// Where it listens.
 pub(crate) fn address() -> &'static str {
     &SERVER.address
+}
+
+/// `scripts/delaying-proxy` before the server, for what is counted; it ends when its standard input closes.
+pub(crate) struct Counting {
+    /// Where it listens.
+    pub(crate) address: String,
+    _running: (ChildStdin, Child),
+}
+
+impl Counting {
+    pub(crate) fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/delaying-proxy");
+        let mut child = Command::new("python3")
+            .arg(script)
+            .args([address(), "0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("delaying-proxy ");
+        let address = address.unwrap_or_else(|| panic!("delaying-proxy said {line:?}")).to_owned();
+        let stdin = child.stdin.take().unwrap();
+        Self { address, _running: (stdin, child) }
+    }
+
+    /// How often each method was asked for since the last time.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let host = self.address.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        write!(stream, "GET /delaying-proxy/counts HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let (mut answer, mut body) = (BufReader::new(stream), String::new());
+        while body.trim_end() != "" || body.is_empty() {
+            body.clear();
+            assert_ne!(answer.read_line(&mut body).unwrap(), 0, "delaying-proxy went away");
+        }
+        // One object of numbers: it ends with its first brace.
+        let mut object = vec![];
+        answer.read_until(b'}', &mut object).unwrap();
+        serde_json::from_slice(&object).unwrap()
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let _ = self._running.1.kill();
+        let _ = self._running.1.wait();
+    }
 }
 
 /// What a bucket does with what is replaced.

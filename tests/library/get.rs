@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use sidekey::format::section::DigestKind;
 use sidekey::format::{FileType, Metadata};
 use sidekey::keys::{KeyFile, PrivateKey, PublicKey};
@@ -25,10 +25,10 @@ use sidekey::random::OsRandom;
 use sidekey::recipe::Named;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
+use sidekey::store::layer::Layer;
 use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::store::{
-    Body, Capabilities, Conditions, Download, GetOptions as Read, Info, ListOptions, Listed, Object, OnlyIf,
-    PutOptions, Store, Unfinished, Upload, VersionId, Written,
+    Body, Download, GetOptions as Read, Info, ListOptions, Listed, OnlyIf, Store, VersionId,
 };
 use sidekey::wrap::wrap;
 use sidekey::{DataId, Error, ErrorKind, Result};
@@ -396,17 +396,9 @@ impl fmt::Debug for Counting {
 }
 
 #[async_trait]
-impl Store for Counting {
-    fn show(&self, key: &str) -> String {
-        self.inner.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.inner.conditions().await
+impl Layer for Counting {
+    fn below(&self) -> &dyn Store {
+        &self.inner
     }
 
     async fn get(&self, key: &str, options: &Read) -> Result<Download> {
@@ -428,48 +420,6 @@ impl Store for Counting {
             }
         });
         Ok(Download { object, body: Body::Stream(body.boxed()) })
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.inner.stat(key, version).await
-    }
-
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.inner.list(options)
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.inner.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.inner.upload(key, options).await
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.inner.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.inner.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.inner.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.inner.abort(unfinished).await
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/edits.rs"]
+mod edits;
 
 mod cleartext;
 mod container;

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use sidekey::format::section::DigestKind;
 use sidekey::format::{Envelope, FileType, Metadata};
@@ -21,11 +20,9 @@ use sidekey::open::{Opener, read_header};
 use sidekey::ops::events::{Event, Observer, Silent};
 use sidekey::ops::filter::{Filter, Rule};
 use sidekey::ops::put::{PutOptions, Target, put, put_stream};
+use sidekey::store::layer::Layer;
 use sidekey::store::memory::{Features, MemoryStore};
-use sidekey::store::{
-    self, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, Store, Unfinished,
-    Upload, VersionId, Written,
-};
+use sidekey::store::{self, ListOptions, Listed, Store, Written};
 use sidekey::wrap::unwrap;
 use sidekey::{Error, ErrorKind, Result};
 
@@ -395,55 +392,16 @@ struct Full {
 }
 
 #[async_trait::async_trait]
-impl Store for Full {
-    fn show(&self, key: &str) -> String {
-        self.store.show(key)
-    }
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.store.capabilities().await
+impl Layer for Full {
+    fn below(&self) -> &dyn Store {
+        &self.store
     }
 
-    async fn conditions(&self) -> Result<Conditions> {
-        self.store.conditions().await
-    }
     async fn put(&self, key: &str, body: Bytes, options: &store::PutOptions) -> Result<Written> {
         match self.left.fetch_sub(1, Ordering::Relaxed) > 0 {
             true => self.store.put(key, body, options).await,
-            false => Err(Error::new(ErrorKind::Refused, "the cap is reached").about(self.show(key))),
+            false => Err(Error::new(ErrorKind::Refused, "the cap is reached").about(self.store.show(key))),
         }
-    }
-    async fn upload(&self, key: &str, options: &store::PutOptions) -> Result<Box<dyn Upload>> {
-        self.store.upload(key, options).await
-    }
-    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        self.store.get(key, options).await
-    }
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.store.stat(key, version).await
-    }
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.store.list(options)
-    }
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.store.delete(key, version).await
-    }
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.store.hide(key).await
-    }
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &store::PutOptions,
-    ) -> Result<Written> {
-        self.store.copy(from, version, to, options).await
-    }
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.store.unfinished(prefix)
-    }
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.store.abort(unfinished).await
     }
 }
 

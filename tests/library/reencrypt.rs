@@ -1,7 +1,7 @@
 //! `reencrypt`: the store in memory, every call of it the last one, failed or lost, and what others do meanwhile.
 #![expect(clippy::disallowed_methods, reason = "how young an envelope is, the store tells by its clock")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,9 +21,9 @@ use sidekey::ops::rotate::{Journal, Ledger};
 use sidekey::random::OsRandom;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
-use sidekey::store::faulty::{Fault, Faulty};
+use sidekey::store::faulty::{Fault, Faulty, Operation};
 use sidekey::store::memory::{Features, MemoryStore, State};
-use sidekey::store::{Info, ListOptions, Listed, OnlyIf};
+use sidekey::store::{Info, ListOptions, Listed, OnlyIf, Store as _};
 use sidekey::{DataId, ErrorKind, Result, wrap};
 
 use crate::common::Place;
@@ -32,6 +32,9 @@ const VERSIONS: Features = Features { versions: true, conditions: true };
 
 /// Longer than what is encrypted whole in memory.
 const LARGE: usize = (1 << 20) + 100_000;
+
+/// The longest part of an upload that the store takes, in bytes.
+const PART: u64 = 300_000;
 
 struct Vault {
     place: Place,
@@ -56,7 +59,7 @@ impl Vault {
 
     fn with(place: Place, state: State) -> Self {
         let memory = MemoryStore::from_state(state);
-        Self { place, faulty: Faulty::new(Arc::new(memory.clone())), memory }
+        Self { place, faulty: Faulty::new(Arc::new(memory.clone())).parts_of(PART), memory }
     }
 
     fn fresh(&self) -> Self {
@@ -132,6 +135,12 @@ impl Vault {
         objects
             .map(|object| (object.key.clone(), state.get(&object.key, Some(&object.version)).unwrap().1))
             .collect()
+    }
+
+    /// How many uploads were begun and neither completed nor thrown away.
+    fn unfinished(&self) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(futures_util::StreamExt::count(self.memory.unfinished("")))
     }
 
     fn opened_by(&self, key: &str) -> usize {
@@ -259,15 +268,60 @@ fn nothing_is_lost(vault: &Vault, before: &BTreeMap<String, Vec<Vec<u8>>>, conte
     }
 }
 
+/// How a call goes wrong, and whether the run dies there.
+const STOPS: [(Fault, bool); 5] = [
+    (Fault::Before(ErrorKind::Transient), true),
+    (Fault::After(ErrorKind::Transient), true),
+    (Fault::Before(ErrorKind::Transient), false),
+    (Fault::After(ErrorKind::Unsure), false),
+    (Fault::HalfWay(ErrorKind::Transient), false),
+];
+
+#[test]
+fn nothing_is_lost_wherever_a_large_upload_ends() {
+    let origin = Vault::new(VERSIONS);
+    origin.store("large", &large());
+    origin.grow_old();
+    let before = origin.contents(&["old"]);
+    let how = How { journal: true, ..USUAL };
+    let (mut stopped_at, mut unfinished) = (BTreeSet::new(), 0);
+    for number in 1.. {
+        let (fault, dies) = STOPS[number as usize % 5];
+        let vault = origin.fresh();
+        match dies {
+            true => vault.faulty.die_at(number, fault),
+            false => vault.faulty.fail_at(number, fault),
+        }
+        let stopped = vault.run(how);
+        if vault.faulty.calls() < number {
+            break;
+        }
+        let call = vault.faulty.log().swap_remove(number as usize - 1);
+        let context = format!("{dies} at {call}: {stopped:?}");
+        stopped_at.insert(format!("{:?}", call.operation));
+        let left = vault.unfinished();
+        unfinished += left;
+        assert!(
+            left == 0 || dies || call.operation == Operation::AbortUpload,
+            "{left} unfinished: {context}"
+        );
+        nothing_is_lost(&vault, &before, &context);
+        vault.faulty.restart();
+        let again = vault.run(how).unwrap();
+        assert_eq!(again.failed, 0, "{again:?}: {context}");
+        vault.run(How { purge_versions: true, ..how }).unwrap();
+        let after = vault.contents(&["new"]);
+        assert!(after["p/large.enc"].iter().all(|version| *version == before["p/large.enc"][0]), "{context}");
+    }
+    println!("stopped at {stopped_at:?}, {unfinished} uploads were left unfinished");
+    for operation in ["Upload", "Part", "Complete"] {
+        assert!(stopped_at.contains(operation), "{stopped_at:?}");
+    }
+    assert!(unfinished > 0);
+}
+
 #[test]
 fn nothing_is_lost_wherever_a_run_ends() {
-    let stops = [
-        (Fault::Before(ErrorKind::Transient), true),
-        (Fault::After(ErrorKind::Transient), true),
-        (Fault::Before(ErrorKind::Transient), false),
-        (Fault::After(ErrorKind::Unsure), false),
-        (Fault::HalfWay(ErrorKind::Transient), false),
-    ];
     for features in [VERSIONS, Features { versions: false, conditions: false }] {
         let origin = Vault::new(features);
         origin.store("a", b"first");
@@ -280,7 +334,7 @@ fn nothing_is_lost_wherever_a_run_ends() {
         let mut total = 0;
         'calls: for number in 1.. {
             // Of the ways to stop, two at each call, all of them in turn.
-            for (fault, dies) in [stops[number as usize % 5], stops[(number as usize + 2) % 5]] {
+            for (fault, dies) in [STOPS[number as usize % 5], STOPS[(number as usize + 2) % 5]] {
                 let vault = origin.fresh();
                 match dies {
                     true => vault.faulty.die_at(number, fault),

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use sidekey::format::section::DigestKind;
 use sidekey::location::Location;
 use sidekey::location::argument::Target;
@@ -22,11 +21,9 @@ use sidekey::ops::put::{self, PutOptions};
 use sidekey::ops::remove::{RemoveOptions, remove};
 use sidekey::ops::verify::{Level, VerifyOptions, verify};
 use sidekey::recipe::Named;
+use sidekey::store::layer::Layer;
 use sidekey::store::memory::{Features, MemoryStore};
-use sidekey::store::{
-    self, Capabilities, Conditions, Download, ListOptions, Listed, Object, Right, Store, Unfinished, Upload,
-    VersionId, Written,
-};
+use sidekey::store::{self, Right, Store, Upload, Written};
 use sidekey::{Error, ErrorKind, Result};
 
 use crate::common::Place;
@@ -41,17 +38,9 @@ struct Bound {
 }
 
 #[async_trait]
-impl Store for Bound {
-    fn show(&self, key: &str) -> String {
-        self.inner.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.inner.conditions().await
+impl Layer for Bound {
+    fn below(&self) -> &dyn Store {
+        &self.inner
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &store::PutOptions) -> Result<Written> {
@@ -62,44 +51,6 @@ impl Store for Bound {
     async fn upload(&self, key: &str, options: &store::PutOptions) -> Result<Box<dyn Upload>> {
         self.written.lock().unwrap().push(key.to_owned());
         self.inner.upload(key, options).await
-    }
-
-    async fn get(&self, key: &str, options: &store::GetOptions) -> Result<Download> {
-        self.inner.get(key, options).await
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.inner.stat(key, version).await
-    }
-
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.inner.list(options)
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.inner.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &store::PutOptions,
-    ) -> Result<Written> {
-        self.inner.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.inner.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.inner.abort(unfinished).await
     }
 
     fn check_key(&self, key: &str) -> Result<()> {

@@ -3,10 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests ask for the time and write files of their own")]
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +21,7 @@ use sidekey::store::memory::{Features, MemoryStore};
 use sidekey::vault::{MasterKey, NamesMode, Vault, VaultId};
 
 use crate::common::{Place, noise, same_trees};
+use crate::edits::{Dice, edit};
 use crate::put;
 
 fn memory(versions: bool) -> MemoryStore {
@@ -137,78 +135,6 @@ impl World {
         let log = self.store.log();
         log.into_iter().map(|call| call.operation).filter(|call| *call != Operation::Capabilities).collect()
     }
-}
-
-/// Numbers that look random, the same ones for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % sides
-    }
-}
-
-const NAMES: [&[u8]; 12] = [
-    b"a",
-    b"b",
-    b"a.enc",
-    b"x.key",
-    b".folder",
-    b"%b64~",
-    b"\xff\xfe",
-    b"two words\n",
-    "\u{e9}".as_bytes(),
-    b"c~",
-    b"e\xcc\x81",
-    b"-f",
-];
-
-/// One random edit of the tree.
-fn edit(root: &Path, dice: &mut Dice) {
-    let mut path = root.to_owned();
-    for _ in 0..=dice.roll(3) {
-        path.push(OsStr::from_bytes(NAMES[dice.roll(NAMES.len())]));
-    }
-    let all: Vec<PathBuf> = walkdir::WalkDir::new(root)
-        .min_depth(1)
-        .into_iter()
-        .map(|entry| entry.unwrap().into_path())
-        .collect();
-    let old = if all.is_empty() { root.join("nothing") } else { all[dice.roll(all.len())].clone() };
-    let _ = match dice.roll(12) {
-        0..=3 => {
-            let _ = std::fs::create_dir_all(path.parent().unwrap());
-            std::fs::write(&path, noise(dice.roll(3000), dice.0))
-        }
-        4 => std::fs::read(&old).and_then(|bytes| std::fs::write(&old, [&bytes[..], b"more"].concat())),
-        5 => std::fs::read(&old).and_then(|bytes| std::fs::write(&old, &bytes[..bytes.len() / 2])),
-        6 => {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(dice.roll(1 << 30) as u64);
-            std::fs::File::open(&old).and_then(|file| file.set_modified(time))
-        }
-        7 => {
-            let _ = std::fs::create_dir_all(path.parent().unwrap());
-            std::fs::rename(&old, &path)
-        }
-        8 if !old.is_symlink() => {
-            std::fs::set_permissions(&old, PermissionsExt::from_mode(0o700 | dice.roll(0o100) as u32))
-        }
-        9 => {
-            let _ = std::fs::create_dir_all(path.parent().unwrap());
-            symlink(OsStr::from_bytes(NAMES[dice.roll(NAMES.len())]), &path)
-        }
-        10 if old.is_dir() && !old.is_symlink() => std::fs::remove_dir_all(&old),
-        10 => std::fs::remove_file(&old),
-        // Another type under the same name.
-        11 if old.is_dir() && !old.is_symlink() => {
-            std::fs::remove_dir_all(&old).and_then(|()| std::fs::write(&old, "was a folder"))
-        }
-        11 => std::fs::remove_file(&old).and_then(|()| std::fs::create_dir(&old)),
-        _ => std::fs::create_dir_all(&path),
-    };
 }
 
 /// Edits and runs, some of which die at a random call of the store; a whole run and a restore after each.
@@ -577,5 +503,97 @@ fn in_a_vault_a_copy_gets_a_record_for_its_new_name_and_no_name_is_in_the_clear(
         for plain in ["secret", "plans", "very long"] {
             assert!(!text.windows(plain.len()).any(|window| window == plain.as_bytes()), "{key}: {plain}");
         }
+    }
+}
+
+#[test]
+fn in_a_vault_a_renamed_file_is_copied_there_with_a_record_for_its_new_name() {
+    let mut world = World::new(false);
+    let master = MasterKey::generate(&OsRandom).unwrap();
+    world.vault = Some(Arc::new(Vault::new(&master, VaultId([8; 16]), 1, NamesMode::Encrypted)));
+    let long = |end: &str| "a very long name ".repeat(12) + end;
+    for name in ["a", "short", &long("1")] {
+        world.write(name, noise(3000, name.len() as u64));
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    world.push();
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(world.place.path("src").join(from), world.place.path("src").join(to)).unwrap();
+    };
+    rename("a", "b");
+    rename("short", &long("2"));
+    rename(&long("1"), "now short");
+    let summary = world.push();
+    assert_eq!((summary.moved, summary.new, summary.bytes, summary.failed), (3, 0, 0, 0), "{summary:?}");
+    // With `strict`: the record is what counts, and not the name inside of the container.
+    world.is_restored();
+    // Two that change places.
+    rename("b", "between");
+    rename("now short", "b");
+    rename("between", "now short");
+    assert_eq!(world.push().failed, 0);
+    world.is_restored();
+    assert_eq!(world.push().unchanged, 3);
+}
+
+#[test]
+fn in_a_vault_a_lost_database_is_found_out_from_info_records() {
+    for versions in [false, true] {
+        let mut world = World::new(versions);
+        let master = MasterKey::generate(&OsRandom).unwrap();
+        world.vault = Some(Arc::new(Vault::new(&master, VaultId([9; 16]), 1, NamesMode::Encrypted)));
+        for number in 0..20 {
+            world.write(&format!("folder{}/{number}", number % 3), noise(100 * number, number as u64));
+        }
+        world.write("large", noise(5 << 20, 3));
+        world.place.mkdir("src/empty");
+        symlink("somewhere", world.place.path("src/link")).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(world.push().new, 23);
+        let lose = || std::fs::remove_dir_all(world.place.path("state")).unwrap();
+        lose();
+        let calls = world.calls(|| {
+            let summary = world.push();
+            assert_eq!((summary.unchanged, summary.learned, summary.bytes), (23, 23, 0), "{summary:?}");
+        });
+        assert!(calls.iter().all(|call| *call == Operation::List), "{calls:?}");
+        // From then on it is remembered, the inode too.
+        let summary = world.push();
+        assert_eq!((summary.unchanged, summary.learned), (23, 0), "{summary:?}");
+        std::fs::rename(world.place.path("src/large"), world.place.path("src/larger")).unwrap();
+        assert_eq!(world.push().moved, 1);
+        // What is another one now is stored, and nothing else.
+        lose();
+        world.write("folder1/1", noise(100, 99));
+        let mode = PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(world.place.path("src/folder2/2"), mode).unwrap();
+        std::fs::remove_file(world.place.path("src/link")).unwrap();
+        symlink("elsewhere", world.place.path("src/link")).unwrap();
+        let summary = world.push();
+        assert_eq!((summary.changed, summary.learned, summary.new), (3, 20, 0), "{summary:?}");
+        world.is_restored();
+        // The same contents under another time: by digest they are the same.
+        lose();
+        let file = std::fs::File::open(world.place.path("src/folder0/3")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let digest = || SyncOptions { compare: Compare::Digest, ..world.options() };
+        let summary = world.push_with(&digest());
+        // A link's target and the digest of a large file, which is not known before it is sent, are in no record.
+        assert_eq!((summary.changed, summary.unchanged, summary.failed), (2, 21, 0), "{summary:?}");
+        // In the other direction nothing is fetched that is here, nor what is another one kept.
+        std::fs::create_dir(world.place.path("pulled")).unwrap();
+        let options = || SyncOptions { state: world.place.path("pull-state"), ..world.options() };
+        assert_eq!(world.pull("pulled", &options()).new, 23);
+        std::fs::remove_dir_all(world.place.path("pull-state")).unwrap();
+        let calls = world.calls(|| {
+            let summary = world.pull("pulled", &options());
+            assert_eq!((summary.unchanged, summary.learned, summary.bytes), (23, 23, 0), "{summary:?}");
+        });
+        assert!(calls.iter().all(|call| *call == Operation::List), "{calls:?}");
+        std::fs::remove_dir_all(world.place.path("pull-state")).unwrap();
+        std::fs::write(world.place.path("pulled/folder1/1"), "edited here").unwrap();
+        let summary = world.pull("pulled", &options());
+        assert_eq!((summary.changed, summary.unchanged), (1, 22), "{summary:?}");
+        assert_eq!(std::fs::read(world.place.path("pulled/folder1/1")).unwrap(), noise(100, 99));
     }
 }

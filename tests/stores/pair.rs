@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sidekey::format::{Envelope, Header};
 use sidekey::keys::{KeyFile, PrivateKey, PublicKey};
@@ -29,11 +28,11 @@ use sidekey::rewrap::Rotation;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::store::faulty::{Fault, Faulty};
+use sidekey::store::layer::Layer;
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
 use sidekey::store::{
-    Body, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
-    Store, Unfinished, Upload, VersionId, Written,
+    Body, Capabilities, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
 };
 use sidekey::{DataId, ErrorKind, Result, wrap};
 use tokio::runtime::{Builder, Runtime};
@@ -101,63 +100,13 @@ impl Fixture {
 struct Narrow(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for Narrow {
-    fn show(&self, key: &str) -> String {
-        self.0.show(key)
+impl Layer for Narrow {
+    fn below(&self) -> &dyn Store {
+        self.0.as_ref()
     }
 
     async fn capabilities(&self) -> Result<Capabilities> {
         Ok(Capabilities { max_part: 1 << 16, ..self.0.capabilities().await? })
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.0.conditions().await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.0.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.0.upload(key, options).await
-    }
-
-    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
-        self.0.get(key, options).await
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.0.stat(key, version).await
-    }
-
-    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
-        self.0.list(options)
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.0.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.0.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.0.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.0.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.0.abort(unfinished).await
     }
 }
 

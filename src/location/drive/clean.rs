@@ -12,7 +12,7 @@ use crate::pair::{
     Clean, CleanReply as Reply, CleanStep as Step, ContainerVersion, EnvelopeId, LATEST, ORPHANED, Serves,
 };
 use crate::store::{ListOptions, Listed, Object, PutOptions, Unfinished, VersionId};
-use crate::{DataId, Error, Result};
+use crate::{DataId, Error, ErrorKind, Result};
 
 /// What counts as left over.
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +183,9 @@ pub async fn clean(
     Ok(cleaned)
 }
 
+/// How often the time is asked for where other processes ask at the same moment.
+const CLOCK_TRIES: u32 = 8;
+
 /// The time by the store's clock, and never later than `now`: what is old by one clock alone is not old. It writes,
 /// looks at and deletes an object of a few bytes in sidekey's own folder.
 ///
@@ -190,11 +193,19 @@ pub async fn clean(
 /// What the store fails with.
 pub async fn store_time(location: &Location, now: SystemTime) -> Result<SystemTime> {
     let (store, key) = (location.store(), location.key(&format!("{RESERVED}/clock")));
-    let written = store.put(&key, Bytes::from_static(b"clock\n"), &PutOptions::default()).await?;
-    let object = store.stat(&key, None).await;
-    // One that stays is overwritten by the next.
-    let _ = store.delete(&key, &written.version).await;
-    Ok(now.min(object?.modified))
+    let mut tries = CLOCK_TRIES;
+    loop {
+        let written = store.put(&key, Bytes::from_static(b"clock\n"), &PutOptions::default()).await?;
+        let object = store.stat(&key, None).await;
+        // One that stays is overwritten by the next.
+        let _ = store.delete(&key, &written.version).await;
+        tries -= 1;
+        match object {
+            // Another process that asks for the time took it away.
+            Err(error) if error.kind() == ErrorKind::NotFound && tries > 0 => {}
+            object => return Ok(now.min(object?.modified)),
+        }
+    }
 }
 
 /// The stored names of envelopes of which some version is old enough to go.

@@ -48,12 +48,16 @@ impl Judged {
 
 /// Judges versions, newest first. What an old key opens in any of them is wrapped anew; besides, the new text holds what
 /// the newest version that opens does. Labels alone decide only where there is one version, and not with `all`.
+///
+/// With `ours` the newest version is a text that a run of the same change made of proven keys. Where it serves whom the new
+/// text would, nothing is to be written: that run was stopped before it could delete the rest.
 pub(super) fn judge(
     versions: &[ReadVersion],
     proofs: &Proofs,
     rotation: &Rotation,
     created: SystemTime,
     all: bool,
+    ours: bool,
 ) -> Result<Judged> {
     let all = all || versions.len() > 1;
     let mut judged = Judged::nothing();
@@ -93,7 +97,7 @@ pub(super) fn judge(
     judged.finding = examined.finding;
     judged.residue.extend(examined.residue);
     (judged.checked, judged.unchecked) = (examined.checked, examined.unchecked);
-    if judged.finding == Finding::NotOurs && newest_holds_all(&parsed, versions, rotation) {
+    if judged.finding == Finding::NotOurs && newest_holds_all(&parsed, versions, rotation, ours) {
         judged.finding = Finding::Done;
         return Ok(judged);
     }
@@ -125,7 +129,33 @@ pub(super) fn judge(
         }
     }
     judged.new = examined.rewrapped;
+    let is_first =
+        |version: &VersionId| versions.first().is_some_and(|first| first.object.version == *version);
+    if let (true, Some((version, text)), Some(new)) = (ours && newest > 0, parsed.first(), &judged.new)
+        && is_first(version)
+        && proven
+        && judged.residue.is_empty()
+        && serves_as(text, new, rotation)
+    {
+        (judged.finding, judged.new) = (Finding::Done, None);
+    }
     Ok(judged)
+}
+
+/// Whether a text is the same as another one but for what wrapping anew changes.
+fn serves_as(text: &Envelope, new: &Envelope, rotation: &Rotation) -> bool {
+    text.blocks.len() == new.blocks.len()
+        && new.blocks.iter().all(|block| text.blocks.iter().any(|other| stands_for(other, block, rotation)))
+}
+
+/// Whether a block of a text that runs of this change wrote stands for another one: it is the same, or was wrapped for the
+/// same new recipient from a proven key.
+fn stands_for(ours: &Block, other: &Block, rotation: &Rotation) -> bool {
+    let is_new = match &ours.content {
+        Content::Entry(entry) => rotation.new.iter().any(|new| new.id() == entry.recipient),
+        _ => false,
+    };
+    ours.text() == other.text() || (is_new && covers(ours, other))
 }
 
 /// Whether a block is an entry for a recipient that is dropped by its label.
@@ -133,14 +163,21 @@ fn leaves(block: &Block, rotation: &Rotation) -> bool {
     matches!(&block.content, Content::Entry(entry) if rotation.dropped().any(|id| *id == entry.recipient))
 }
 
-/// Whether the newest of all versions is done, and the older ones hold nothing that does not stand in it too.
+/// Whether the newest of all versions is done, and the older ones hold nothing that does not stand in it too. Where it is
+/// `ours`, another entry for a new recipient and the same container holds the same, or was planted.
 fn newest_holds_all(
     parsed: &[(&VersionId, Envelope)],
     versions: &[ReadVersion],
     rotation: &Rotation,
+    ours: bool,
 ) -> bool {
     let Some(((_, newest), older)) = parsed.split_first() else { return false };
-    let stands = |block: &Block| newest.blocks.iter().any(|other| other.text() == block.text());
+    let stands = |block: &Block| {
+        newest.blocks.iter().any(|other| match ours {
+            true => stands_for(other, block, rotation),
+            false => other.text() == block.text(),
+        })
+    };
     parsed.len() == versions.len()
         && rotation.is_done_by_labels(newest)
         && older.iter().all(|(_, envelope)| envelope.blocks.iter().all(stands))

@@ -28,7 +28,7 @@ pub(super) async fn beside(
     let mut done = Vec::new();
     for version in versions {
         let RewrapOptions { rotation, created, all, .. } = *options;
-        let judged = judge(std::slice::from_ref(&version), &proofs, rotation, created, all)?;
+        let judged = judge(std::slice::from_ref(&version), &proofs, rotation, created, all, false)?;
         let name = data_id(&version.bytes).and_then(|id| envelope_name(&container, Some(&id)));
         let before = recipients([&version.bytes]);
         let seen = version.object.version.clone();

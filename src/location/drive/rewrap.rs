@@ -1,8 +1,10 @@
 //! Moves one envelope of a location to new recipients.
 
+use std::fmt::Debug;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use super::examine::{Judged, ReadVersion, judge};
@@ -15,7 +17,7 @@ use crate::location::Location;
 use crate::location::recipe::sample;
 use crate::location::vault::MASTERS;
 use crate::name::{containers_of, envelope_name};
-use crate::pair::{Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
+use crate::pair::{Finding, Rewrap, RewrapOutcome, RewrapReply, RewrapStep};
 use crate::recipe::Sample;
 use crate::rewrap::Rotation;
 use crate::store::{Object, OnlyIf, PutOptions, Store, VersionId};
@@ -43,7 +45,22 @@ pub struct RewrapOptions<'a> {
     pub list_again: bool,
     /// What becomes of key files of the OpenSSL recipe; without, they stay what they are, and each is judged by itself.
     pub recipes: Option<Recipes<'a>>,
+    /// Who remembers what was written. Without, what a stopped run wrote is written once more, for nothing tells it from
+    /// what somebody planted.
+    pub memory: Option<&'a dyn RewrapMemory>,
 }
+
+/// Remembers the texts that runs of one change of recipients wrote.
+pub trait RewrapMemory: Debug + Sync {
+    /// Told before a text is written: its file keys are proven, and it holds all that was read under its name.
+    fn begin(&self, stored: &str, text: &TextDigest);
+
+    /// Whether a version was written so.
+    fn has(&self, stored: &str, version: &VersionId, text: &TextDigest) -> bool;
+}
+
+/// The SHA-256 of the text of an envelope.
+pub type TextDigest = [u8; 32];
 
 impl<'a> RewrapOptions<'a> {
     /// The careful way.
@@ -57,6 +74,7 @@ impl<'a> RewrapOptions<'a> {
             compare: true,
             list_again: true,
             recipes: None,
+            memory: None,
         }
     }
 }
@@ -113,6 +131,8 @@ pub struct Facts {
     pub after: Vec<KeyId>,
     /// What was written.
     pub written: Option<VersionId>,
+    /// The text that stays, where runs of this change wrote it and remember it.
+    pub remembered: Option<TextDigest>,
     /// What was deleted.
     pub purged: Vec<VersionId>,
     /// The versions that it has now, newest first, as far as this run knows.
@@ -399,7 +419,9 @@ impl<'a> Located<'a> {
         };
         let proofs = proofs_for(self.location, self.stored, known, &versions, self.options).await?;
         let RewrapOptions { rotation, created, all, .. } = *self.options;
-        let judged = judge(&versions, &proofs, rotation, created, all)?;
+        let ours = self.is_ours(versions.first());
+        let judged = judge(&versions, &proofs, rotation, created, all, ours.is_some())?;
+        self.facts.remembered = ours.filter(|_| judged.finding == Finding::Done);
         if let Some(new) = judged.text()? {
             self.facts.after = recipients([&new]);
             self.new = new;
@@ -424,6 +446,7 @@ impl<'a> Located<'a> {
         if unguarded && !is_current(self.store, &self.key, &self.newest).await? {
             return Ok(RewrapReply::Changed);
         }
+        self.remember();
         match overwrite(self.store, &self.key, self.new.clone(), &self.newest).await {
             Ok(version) => {
                 let reply = RewrapReply::Written(self.named(&version));
@@ -432,6 +455,26 @@ impl<'a> Located<'a> {
             }
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(RewrapReply::Changed),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The digest of a version that runs of this change wrote.
+    fn is_ours(&self, version: Option<&ReadVersion>) -> Option<TextDigest> {
+        let (memory, version) = (self.options.memory?, version?);
+        let digest = digest_of(&version.bytes);
+        memory.has(self.stored, &version.object.version, &digest).then_some(digest)
+    }
+
+    /// What is not proven is not remembered: it could be what somebody planted.
+    fn remember(&mut self) {
+        let whole = |judged: &&Judged| {
+            judged.unchecked == 0 && judged.checked > 0 && judged.keep.is_empty() && judged.residue.is_empty()
+        };
+        self.facts.remembered = None;
+        if let (Some(memory), Some(_)) = (self.options.memory, self.judged.as_ref().filter(whole)) {
+            let digest = digest_of(&self.new);
+            memory.begin(self.stored, &digest);
+            self.facts.remembered = Some(digest);
         }
     }
 
@@ -502,6 +545,10 @@ impl<'a> Located<'a> {
         let (stored, notes) = (self.stored.into(), vec![]);
         Ok(Rewrapped { stored, outcome, residue, notes, checked, unchecked, facts: self.facts })
     }
+}
+
+fn digest_of(text: &[u8]) -> TextDigest {
+    Sha256::digest(text).into()
 }
 
 /// Writes over what was read.

@@ -270,7 +270,8 @@ impl<'a> Getting<'a> {
         shown: &str,
     ) -> Result<()> {
         let Some(metadata) = metadata else { return Ok(()) };
-        restore::compare_name(&item.name, metadata, shown, self.options.strict, self.observer)
+        let strict = self.options.strict;
+        restore::compare_name(item.location, &item.name, metadata, shown, strict, self.observer)
     }
 
     /// Standard output and devices, where one was named: they have no name to earn. Below a folder nothing is.

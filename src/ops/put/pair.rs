@@ -1,6 +1,7 @@
 //! What a container gets before its first byte is made: nothing of it serves another one.
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::PutOptions;
 use crate::format::Metadata;
@@ -78,7 +79,10 @@ impl Described<'_> {
     /// The info record, in a vault.
     fn record(&self, options: &PutOptions, data_id: &DataId, file_key: &FileKey) -> Result<Option<Vec<u8>>> {
         let Some(vault) = options.location.vault() else { return Ok(None) };
-        let Self { stored, metadata, size, digest, seal } = *self;
+        let Self { stored, metadata, mut size, mut digest, seal } = *self;
+        if let Some(target) = &metadata.target {
+            (size, digest) = (Some(target.len() as u64), Some(Sha256::digest(target).into()));
+        }
         let header = sealed_header(file_key, *data_id, Some(metadata), seal)?;
         let long = vault.ends_long(stored).then(|| vault.parse(stored)).flatten();
         let info = Info {

@@ -1,7 +1,7 @@
 //! What runs have done, so that the next one need not read it again. A hint: whatever is listed otherwise than it stands
 //! here is done again, and to lose the file costs work alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -24,16 +24,35 @@ const BATCH: u32 = 1000;
 const PROVEN: &str = "proven";
 /// Stands before a line that is taken back.
 const BACK: char = '-';
+/// Stands before a text that is about to be written.
+const BEGUN: char = '+';
+/// Stands before what was done by a text that was written, and that text.
+const WRITTEN: char = '=';
+/// No line of ours is longer, in bytes.
+const LONGEST: u64 = 128;
 
 /// The journal of one store and one change of recipients: a line for each envelope that is done, which is a hash of its
-/// name and versions. Names do not stand in it.
+/// name and versions, and one for each text that was about to be written. Names do not stand in it.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     /// What stood in it: what a complete run did, and what came after that.
     proven: Vec<State>,
     unproven: Vec<State>,
+    /// Of the unproven, what runs of this change wrote.
+    written: Vec<State>,
+    /// Texts of which it is not known whether they arrived.
+    begun: Mutex<HashSet<State>>,
     state: Mutex<Appending>,
+}
+
+/// What stood in a journal.
+#[derive(Debug, Default)]
+struct Past {
+    proven: Vec<State>,
+    unproven: Vec<State>,
+    written: Vec<State>,
+    begun: HashSet<State>,
 }
 
 #[derive(Debug)]
@@ -70,20 +89,41 @@ impl Journal {
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true).mode(0o600);
         let mut file = options.open(&path).context("cannot open the journal", &path)?;
-        let (mut proven, mut unproven) = (vec![], vec![]);
-        read(&file, &mut proven, &mut unproven).context("cannot read the journal", &path)?;
+        let Past { proven, unproven, written, begun } =
+            Past::read(&file).context("cannot read the journal", &path)?;
         end_line(&mut file).context("cannot write the journal", &path)?;
-        proven.sort_unstable();
-        unproven.sort_unstable();
-        Ok(Self { path, proven, unproven, state: Mutex::new(Appending { file, unsynced: 0, error: None }) })
+        let state = Mutex::new(Appending { file, unsynced: 0, error: None });
+        Ok(Self { path, proven, unproven, written, begun: Mutex::new(begun), state })
     }
 
     pub(in crate::ops) fn has(&self, state: &State) -> bool {
-        self.has_proven(state) || self.unproven.binary_search(state).is_ok()
+        self.has_proven(state) || self.unproven.binary_search(state).is_ok() || self.has_written(state)
     }
 
     pub(super) fn has_proven(&self, state: &State) -> bool {
         self.proven.binary_search(state).is_ok()
+    }
+
+    /// Whether it was done by a text of this change, since the last complete run.
+    pub(super) fn has_written(&self, state: &State) -> bool {
+        self.written.binary_search(state).is_ok()
+    }
+
+    /// Whether this text was about to be written, and is not known to be done.
+    pub(super) fn has_begun(&self, text: &State) -> bool {
+        self.lock_begun().contains(text)
+    }
+
+    /// Appends that a text is about to be written.
+    pub(super) fn begin(&self, text: State) {
+        self.lock_begun().insert(text);
+        self.append(&format!("{BEGUN}{:032x}\n", text.0));
+    }
+
+    /// Appends that something is done by a text that was begun.
+    pub(super) fn add_written(&self, state: State, text: State) {
+        self.append(&format!("{WRITTEN}{:032x} {:032x}\n", state.0, text.0));
+        self.lock_begun().remove(&text);
     }
 
     /// Appends a line. That it could not be written is told at the end.
@@ -128,6 +168,10 @@ impl Journal {
         }
     }
 
+    fn lock_begun(&self) -> MutexGuard<'_, HashSet<State>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Appending> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,28 +201,43 @@ fn subject(store: &dyn Store, rotation: &Rotation, range: &Range, compare: bool)
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read(file: &File, proven: &mut Vec<State>, unproven: &mut Vec<State>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(file);
-    let (mut line, mut back) = (Vec::with_capacity(64), BTreeSet::new());
-    loop {
-        line.clear();
-        // A line that goes on for ever is none of ours.
-        if (&mut reader).take(64).read_until(b'\n', &mut line)? == 0 {
-            break;
+impl Past {
+    fn read(file: &File) -> std::io::Result<Self> {
+        let (mut past, mut back) = (Self::default(), BTreeSet::new());
+        let (mut reader, mut line) = (BufReader::new(file), Vec::with_capacity(LONGEST as usize));
+        loop {
+            line.clear();
+            // A line that goes on for ever is none of ours.
+            if (&mut reader).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            let text = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok());
+            past.take(text.unwrap_or_default(), &mut back);
         }
-        let text = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok());
-        match text {
-            Some(PROVEN) => proven.append(unproven),
-            Some(line) => match line.strip_prefix(BACK) {
-                Some(hex) => back.extend(parse(hex)),
-                None => unproven.extend(parse(line)),
-            },
-            None => {}
+        for states in [&mut past.proven, &mut past.unproven, &mut past.written] {
+            states.retain(|state| !back.contains(state));
+            states.sort_unstable();
+        }
+        Ok(past)
+    }
+
+    fn take(&mut self, line: &str, back: &mut BTreeSet<State>) {
+        if line == PROVEN {
+            self.proven.append(&mut self.unproven);
+            self.proven.append(&mut self.written);
+        } else if let Some(hex) = line.strip_prefix(BACK) {
+            back.extend(parse(hex));
+        } else if let Some(hex) = line.strip_prefix(BEGUN) {
+            self.begun.extend(parse(hex));
+        } else if let Some((state, text)) = line.strip_prefix(WRITTEN).and_then(|line| line.split_once(' ')) {
+            self.written.extend(parse(state));
+            if let Some(text) = parse(text) {
+                self.begun.remove(&text);
+            }
+        } else {
+            self.unproven.extend(parse(line));
         }
     }
-    proven.retain(|state| !back.contains(state));
-    unproven.retain(|state| !back.contains(state));
-    Ok(())
 }
 
 fn parse(hex: &str) -> Option<State> {

@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use sha2::{Digest as _, Sha256};
 
 use super::Journal;
+use crate::location::drive::{RewrapMemory, TextDigest};
 use crate::store::VersionId;
 
 /// An envelope and its versions: the first half of a SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::ops) struct State(pub(super) u128);
 
 impl State {
@@ -22,6 +23,12 @@ impl State {
         Self(hash.first_chunk().map_or(0, |half| u128::from_le_bytes(*half)))
     }
 
+    /// A text that was to be written under a name.
+    pub(super) fn of_text(stored: &str, text: &TextDigest) -> Self {
+        let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::of(stored, [&"text".to_owned(), &hex])
+    }
+
     /// The same as a number.
     pub(in crate::ops) fn number(&self) -> u128 {
         self.0
@@ -29,20 +36,25 @@ impl State {
 }
 
 /// What is known of envelopes: done by an earlier run, done by this one, or not to be looked at again.
+#[derive(Debug)]
 pub(super) struct Known<'j> {
     journal: Option<&'j Journal>,
     done: Set,
+    /// Done too, and by a text that runs of this change wrote.
+    written: Set,
     settled: Set,
 }
 
 impl<'j> Known<'j> {
     pub(super) fn new(journal: Option<&'j Journal>) -> Self {
-        Self { journal, done: Set::default(), settled: Set::default() }
+        Self { journal, done: Set::default(), written: Set::default(), settled: Set::default() }
     }
 
     /// Whether it was done, by this run before [`Self::sort`] or by an earlier one.
     pub(super) fn is_done(&self, state: &State) -> bool {
-        self.journal.is_some_and(|journal| journal.has(state)) || self.done.has(state)
+        self.journal.is_some_and(|journal| journal.has(state))
+            || self.done.has(state)
+            || self.written.has(state)
     }
 
     /// Whether an earlier run came to its end, proof included, after it was done.
@@ -64,6 +76,14 @@ impl<'j> Known<'j> {
         }
     }
 
+    /// Notes what stands there as runs of this change wrote it: this text, as the only version.
+    pub(super) fn written(&self, state: State, text: State) {
+        self.written.add(state);
+        if let Some(journal) = self.journal {
+            journal.add_written(state, text);
+        }
+    }
+
     /// Takes back what was noted for later runs.
     pub(super) fn undo(&self, state: State) {
         if let Some(journal) = self.journal {
@@ -79,7 +99,26 @@ impl<'j> Known<'j> {
     /// Makes what was noted so far known.
     pub(super) fn sort(&self) {
         self.done.sort();
+        self.written.sort();
         self.settled.sort();
+    }
+}
+
+/// Without a journal nothing tells what a stopped run wrote, and nobody asks.
+impl RewrapMemory for Known<'_> {
+    fn begin(&self, stored: &str, text: &TextDigest) {
+        if let Some(journal) = self.journal {
+            journal.begin(State::of_text(stored, text));
+        }
+    }
+
+    fn has(&self, stored: &str, version: &VersionId, text: &TextDigest) -> bool {
+        self.journal.is_some_and(|journal| {
+            let alone = State::of(stored, [version]);
+            journal.has_begun(&State::of_text(stored, text))
+                || journal.has_written(&alone)
+                || self.written.has(&alone)
+        })
     }
 }
 
@@ -102,7 +141,11 @@ impl Set {
     fn sort(&self) {
         let mut new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
         let mut sorted = self.sorted.write().unwrap_or_else(PoisonError::into_inner);
-        sorted.append(&mut new);
+        // The first time, which is when there is most, nothing is copied.
+        match sorted.is_empty() {
+            true => *sorted = new,
+            false => sorted.append(&mut new),
+        }
         sorted.sort_unstable();
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Seek as _, SeekFrom};
 
 use futures_util::StreamExt as _;
 
+use super::learn::Learning;
 use super::plan::{Compare, Differs, Facts, Finding, Here, Key, Known, Stored, compare};
 use super::state::{Act, Todo};
 use super::{Change, Run, SyncOptions, SyncSummary, Telling, not_whole, purge};
@@ -65,6 +66,9 @@ pub fn between(
     between.run.finish(unchanged)
 }
 
+/// What is copied.
+const ACTS: [Act; 3] = [Act::New, Act::Change, Act::Unknown];
+
 struct Between<'a> {
     run: Run<'a>,
     source: &'a LocationTarget,
@@ -75,7 +79,7 @@ struct Between<'a> {
 impl Between<'_> {
     fn plan(&self, from: &str) -> Result<u64> {
         let (run, source) = (&self.run, self.source);
-        run.list()?;
+        run.list(Learning::Nothing)?;
         let mut listed = list(&source.location, &Scope::below(&source.location, &source.path));
         let entries = std::iter::from_fn(|| run.handle.block_on(listed.next()));
         let found = run.state.list_source(entries.filter_map(|entry| match entry {
@@ -100,11 +104,7 @@ impl Between<'_> {
             }
         });
         let here = here.filter(|here| !run.is_filtered(&here.key));
-        let there = run
-            .state
-            .there()
-            .filter(|there| there.as_ref().map_or(true, |there| !run.is_filtered(&there.key)));
-        let mut comparing = compare(here, there, Compare::SizeMtime);
+        let mut comparing = compare(here, run.there(), Compare::SizeMtime);
         run.state.plan(comparing.by_ref().map(|finding| finding.map(todo)))?;
         run.stop_at_fault()?;
         run.may_delete(from, found)?;
@@ -113,8 +113,8 @@ impl Between<'_> {
 
     fn perform(&self) -> Result<()> {
         let run = &self.run;
-        let acts = [Act::New, Act::Change, Act::Unknown];
-        parallel::for_each(run.options.jobs, run.state.todo(&acts), |todo| {
+        run.expect(&ACTS)?;
+        parallel::for_each(run.options.jobs, run.state.todo(&ACTS), |todo| {
             if let Err(error) = todo.and_then(|todo| self.one(&todo)) {
                 run.fail(&error);
             }
@@ -147,7 +147,9 @@ impl Between<'_> {
         let end = opener.end(&mut reader, object.size).map_err(about)?;
         reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
         let metadata = opener.metadata(&mut reader).map_err(about)?;
-        let metadata = metadata.unwrap_or_else(|| Metadata::new(FileType::File));
+        let mut metadata = metadata.unwrap_or_else(|| Metadata::new(FileType::File));
+        // What was renamed in a vault has its old name inside, which would be wrong elsewhere.
+        metadata.name = name.segments().last().cloned().or(metadata.name);
         let stored = self.copy((&opener, reader), &end, &metadata, &todo.key).map_err(about)?;
         let was = Stored { version: object.version, size: object.size };
         let known =

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 
 use crate::format::FileType;
+use crate::vault::Info;
 use crate::{DataId, Result};
 
 /// A plain path below the root of what is synchronised. Its order is that of a walk: `a`, what is in `a/`, then `a.b`.
@@ -63,6 +64,9 @@ pub(super) struct Facts {
     pub(super) tag: String,
 }
 
+/// The inode of what was never seen on this machine: file systems count from 1.
+const NO_INODE: u64 = 0;
+
 /// A version of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -78,6 +82,25 @@ pub(super) struct Known {
     pub(super) data_id: Option<DataId>,
     /// Whether it was changed so shortly before it was read that a later change may not show in its time.
     pub(super) racy: bool,
+}
+
+impl Known {
+    /// What an info record says, which knows nothing of this machine; nothing where it does not say enough to compare.
+    pub(super) fn learned(data_id: DataId, info: &Info) -> Option<Self> {
+        let (size, mode) = match info.kind {
+            FileType::File => (info.size?, info.mode?),
+            FileType::Dir => (0, info.mode?),
+            FileType::Symlink => (info.size?, 0),
+        };
+        let mtime = i64::try_from(info.mtime?).ok()?;
+        let facts = Facts { kind: info.kind, size, mtime, inode: NO_INODE, mode, tag: String::new() };
+        Some(Self { facts, digest: info.digest, data_id: Some(data_id), racy: false })
+    }
+
+    /// Whether it is what an info record says.
+    pub(super) fn is_learned(&self) -> bool {
+        self.facts.inode == NO_INODE && self.facts.tag.is_empty()
+    }
 }
 
 /// Something on the side that is looked at file by file.
@@ -116,6 +139,8 @@ pub(super) enum Differs {
     Perhaps,
     /// The mode, or of a folder its time.
     Metadata,
+    /// In nothing that its info record says: which file of this machine it is has to be remembered.
+    Learned,
 }
 
 /// One finding; what is alike on both sides gives none.
@@ -176,14 +201,18 @@ impl<H: Iterator<Item = Here>, T: Iterator<Item = Result<There>>> Iterator for C
 
 /// How what is here differs from what is known; nothing when it does not.
 pub(super) fn judge(here: &Facts, known: Option<&Known>, how: Compare) -> Option<Differs> {
-    let Some(Known { facts: was, racy, .. }) = known else { return Some(Differs::Unknown) };
+    let Some(known) = known else { return Some(Differs::Unknown) };
+    let Known { facts: was, racy, .. } = known;
+    let learned = known.is_learned();
     if here.kind != was.kind || here.tag != was.tag {
         return Some(Differs::Contents);
     }
-    let (other_time, other_file) = (here.mtime != was.mtime, here.inode != was.inode);
-    match here.kind {
+    let other_time = here.mtime != was.mtime;
+    let other_file = here.inode != was.inode && !learned;
+    let differs = match here.kind {
         FileType::Dir => (other_time || here.mode != was.mode).then_some(Differs::Metadata),
-        // Another target makes another link.
+        // Another target makes another link, which no record knows.
+        FileType::Symlink if learned && how == Compare::Digest => Some(Differs::Contents),
         FileType::Symlink => {
             (here.size != was.size || other_time || other_file || *racy).then_some(Differs::Contents)
         }
@@ -192,7 +221,8 @@ pub(super) fn judge(here: &Facts, known: Option<&Known>, how: Compare) -> Option
         FileType::File if other_time => Some(Differs::Contents),
         FileType::File if other_file || *racy => Some(Differs::Perhaps),
         FileType::File => (here.mode != was.mode).then_some(Differs::Metadata),
-    }
+    };
+    differs.or(learned.then_some(Differs::Learned))
 }
 
 /// The files that are gone here, as sources of what is new: to move is not to upload.
@@ -218,7 +248,8 @@ impl Moves {
         let There { key, stored, known } = there;
         let Some(known) = known else { return };
         let facts = &known.facts;
-        if facts.kind == FileType::File && facts.size > 0 && !known.racy && self.by_file.len() < MOST_MOVES {
+        let is_sure = !known.racy && !known.is_learned();
+        if facts.kind == FileType::File && facts.size > 0 && is_sure && self.by_file.len() < MOST_MOVES {
             let id = (facts.inode, facts.size, facts.mtime);
             self.by_file.entry(id).or_default().push(Gone { key, stored, known });
         }

@@ -5,11 +5,12 @@ use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::plan::{Differs, Finding, Key, Known, Stored, compare};
+use super::learn::{self, Learning};
+use super::plan::{Differs, Finding, Here, Key, Known, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
 use super::state::{Act, Todo};
 use super::{Change, Run, SyncOptions, SyncSummary, Telling, contents_of, named};
@@ -19,8 +20,6 @@ use crate::location::argument::Target;
 use crate::ops::atomic::Mode;
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::get::{GetOptions, Item, Overwrite, Restored, get_listed};
-use crate::ops::put::choose::Chooser;
-use crate::ops::walk::Found;
 use crate::ops::{restore, rights, runtime};
 use crate::store::{Object, Right};
 use crate::{Error, IoContext as _, Result};
@@ -65,6 +64,9 @@ pub fn pull(
     pull.run.finish(unchanged)
 }
 
+/// What is fetched, unless it is here.
+const GET: [Act; 4] = [Act::New, Act::Unknown, Act::Change, Act::Metadata];
+
 struct Pulling<'a> {
     run: Run<'a>,
     destination: &'a Path,
@@ -78,30 +80,19 @@ impl Pulling<'_> {
     /// Finds out what there is to do; how much there is not.
     fn plan(&self, from: &str) -> Result<u64> {
         let (run, scan) = (&self.run, Scan::default());
-        let listed = run.list()?;
-        let options = run.options;
-        let chooser = Chooser {
-            filter: &options.filter,
-            exclude_caches: options.exclude_caches,
-            one_file_system: options.one_file_system,
-            observer: run.observer,
-            device: AtomicU64::new(0),
-        };
-        let leave_out = |found: &Found| scan.leaves_out(&chooser, found);
+        let listed = run.list(Learning::Records)?;
+        let leave_out = run.leaves_out(&scan);
         let exists = self.destination.symlink_metadata().is_ok();
         let roots = if exists { &self.roots[..] } else { &[] };
         let here = scan.walk(roots, None, Folders::All, &leave_out, run.observer);
-        let there = run
-            .state
-            .there()
-            .filter(|there| there.as_ref().map_or(true, |there| !run.is_filtered(&there.key)));
-        let mut comparing = compare(here, there, options.compare);
+        let mut comparing = compare(here, run.there(), run.options.compare);
         let todo = comparing
             .by_ref()
             .filter_map(|finding| finding.and_then(|finding| self.todo(finding)).transpose());
         run.state.plan(todo)?;
+        learn::from_envelopes(run, &|key| self.path(key), |_| Act::Unknown)?;
         run.may_delete(from, listed)?;
-        if options.delete && scan.failed.load(Ordering::Relaxed) > 0 {
+        if run.options.delete && scan.failed.load(Ordering::Relaxed) > 0 {
             return Err(Error::conflict("could not all be read; nothing was done").at(self.destination));
         }
         Ok(comparing.same)
@@ -119,6 +110,17 @@ impl Pulling<'_> {
             Finding::OnlyHere(here) if here.key.segments().is_empty() => return Ok(None),
             Finding::OnlyHere(here) => (here.key, Act::Delete, nothing()),
             Finding::OnlyThere(there) => (there.key, Act::New, there.stored),
+            Finding::Differs(
+                Here { key, .. },
+                There { stored, known: Some(known), .. },
+                Differs::Learned,
+            ) => {
+                return self.run.adopt(&key, &stored, &known, &self.path(&key)).map(|()| None);
+            }
+            // What a record does not tell, the container does.
+            Finding::Differs(here, There { stored, known: Some(known), .. }, _) if known.is_learned() => {
+                (here.key, Act::Unknown, stored)
+            }
             Finding::Differs(here, there, Differs::Unknown) => (here.key, Act::Unknown, there.stored),
             Finding::Differs(here, there, Differs::Metadata) => (here.key, Act::Metadata, there.stored),
             Finding::Differs(here, there, _) => (here.key, Act::Change, there.stored),
@@ -130,6 +132,7 @@ impl Pulling<'_> {
         if self.run.options.delete {
             self.delete(|key| self.is_in_the_way(key))?;
         }
+        self.run.expect(&GET)?;
         self.get_all(&[Act::New, Act::Unknown], Overwrite::IfDifferent, false)?;
         self.get_all(&[Act::Change, Act::Metadata], Overwrite::Always, false)?;
         match self.run.options.delete {
@@ -138,8 +141,7 @@ impl Pulling<'_> {
             false => super::add(&self.run.counts.kept, self.run.state.count(Act::Delete)?.0),
         }
         // The time of a folder is set when nothing in it changes any more.
-        let acts = [Act::New, Act::Unknown, Act::Change, Act::Metadata];
-        self.get_all(&acts, Overwrite::Always, true)
+        self.get_all(&GET, Overwrite::Always, true)
     }
 
     fn get_all(&self, acts: &[Act], overwrite: Overwrite, folders: bool) -> Result<()> {

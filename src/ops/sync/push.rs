@@ -3,20 +3,20 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures_util::stream;
 
-use super::plan::{Facts, Finding, Key, Known, Moves, Stored, There, compare};
+use super::learn::{self, Learning};
+use super::plan::{Differs, Facts, Finding, Here, Key, Known, Moves, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
 use super::state::{Act, Todo};
 use super::{
-    Change, Compare, Run, SyncOptions, SyncSummary, TICK, Telling, check_keep_days, contents_of, named,
-    nanoseconds, purge, rights_for,
+    Change, Compare, Run, SyncOptions, SyncSummary, Telling, check_keep_days, contents_of, named, purge,
+    rights_for,
 };
 use crate::location::drive::{self, CopyRequest, IfExists};
 use crate::ops::events::{Counting, Event, Observer};
-use crate::ops::put::choose::Chooser;
 use crate::ops::put::{Confirmed, PutOptions, Target, put_found};
 use crate::ops::walk::Found;
 use crate::ops::{parallel, rights, runtime, source};
@@ -63,6 +63,9 @@ pub fn push(
     push.run.finish(unchanged)
 }
 
+/// What is stored, unless its contents turn out to be the same.
+const PUT: [Act; 5] = [Act::New, Act::Change, Act::Metadata, Act::Check, Act::Unknown];
+
 struct Pushing<'a> {
     run: Run<'a>,
     source: &'a Path,
@@ -76,57 +79,48 @@ impl Pushing<'_> {
     fn plan(&self) -> Result<u64> {
         let Self { run, scan, .. } = self;
         let nothing_known = run.state.is_empty()?;
-        let listed = run.list()?;
-        if nothing_known && listed > 0 {
+        let listed = run.list(Learning::Records)?;
+        if nothing_known && listed > 0 && run.location.vault().is_none() {
             let message = format!(
                 "nothing is remembered of the {listed} objects that are there already: those that have names of the source are stored again"
             );
             run.observer.event(Event::Warning { path: self.source, message: &message });
         }
-        let options = run.options;
-        let chooser = Chooser {
-            filter: &options.filter,
-            exclude_caches: options.exclude_caches,
-            one_file_system: options.one_file_system,
-            observer: run.observer,
-            device: AtomicU64::new(0),
-        };
-        let leave_out = |found: &Found| scan.leaves_out(&chooser, found);
+        let leave_out = run.leaves_out(scan);
         let folders = if self.put.folder_metadata { Folders::All } else { Folders::Empty };
         let here = scan.walk(&self.roots, self.put.except.as_deref(), folders, &leave_out, run.observer);
-        let there = run
-            .state
-            .there()
-            .filter(|there| there.as_ref().map_or(true, |there| !run.is_filtered(&there.key)));
-        let mut comparing = compare(here, there, options.compare);
-        let todo =
-            comparing.by_ref().filter_map(|finding| finding.map(|finding| self.todo(finding)).transpose());
+        let mut comparing = compare(here, run.there(), run.options.compare);
+        let todo = comparing.by_ref().filter_map(|finding| match finding {
+            Ok(finding) => self.todo(finding).transpose(),
+            Err(error) => Some(Err(error)),
+        });
         run.state.plan(todo)?;
         let unchanged = comparing.same;
+        learn::from_envelopes(run, &|key| self.path(key), act)?;
         run.may_delete(&self.source.display().to_string(), scan.found.load(Ordering::Relaxed))?;
         self.plan_moves()?;
         Ok(unchanged)
     }
 
-    fn todo(&self, finding: Finding) -> Option<Todo> {
-        use super::plan::Differs;
+    fn todo(&self, finding: Finding) -> Result<Option<Todo>> {
         let (key, act, stored) = match finding {
             Finding::OnlyHere(here) => {
                 (here.key, Act::New, Stored { version: String::new(), size: here.facts.size })
             }
-            Finding::OnlyThere(There { key, .. }) if self.scan.is_kept(&key) => return None,
+            Finding::OnlyThere(There { key, .. }) if self.scan.is_kept(&key) => return Ok(None),
             Finding::OnlyThere(There { key, stored, .. }) => (key, Act::Delete, stored),
+            Finding::Differs(
+                Here { key, .. },
+                There { stored, known: Some(known), .. },
+                Differs::Learned,
+            ) => {
+                return self.run.adopt(&key, &stored, &known, &self.path(&key)).map(|()| None);
+            }
             Finding::Differs(here, there, differs) => {
-                let act = match differs {
-                    Differs::Unknown => Act::Unknown,
-                    Differs::Contents => Act::Change,
-                    Differs::Perhaps => Act::Check,
-                    Differs::Metadata => Act::Metadata,
-                };
-                (here.key, act, Stored { size: here.facts.size, ..there.stored })
+                (here.key, act(differs), Stored { size: here.facts.size, ..there.stored })
             }
         };
-        Some(Todo { key, act, stored, source: None })
+        Ok(Some(Todo { key, act, stored, source: None }))
     }
 
     /// Finds among what is gone what has only another name now.
@@ -156,14 +150,15 @@ impl Pushing<'_> {
         state.plan(moved)
     }
 
-    /// Whether a copy is as good as a new container: inside of one stands the last segment of its name, and where another
-    /// one is read, nothing tells it from a pair that somebody swapped.
+    /// Whether a copy is as good as a new container: inside of one stands the last segment of its name. Outside of vaults,
+    /// where another one is read, nothing tells it from a pair that somebody swapped; in a vault the info record does.
     fn may_copy(&self, from: &Key, to: &Key) -> bool {
-        from.segments().last() == to.segments().last()
+        self.run.location.vault().is_some() || from.segments().last() == to.segments().last()
     }
 
     fn perform(&self) -> Result<()> {
         self.move_all()?;
+        self.run.expect(&PUT)?;
         self.put_all()?;
         self.delete_all()?;
         if let Some(days) = self.run.options.keep_days {
@@ -220,8 +215,7 @@ impl Pushing<'_> {
     /// Stores what is new or changed.
     fn put_all(&self) -> Result<()> {
         let run = &self.run;
-        let acts = [Act::New, Act::Change, Act::Metadata, Act::Check, Act::Unknown];
-        let found = run.state.todo(&acts).filter_map(|todo| match todo {
+        let found = run.state.todo(&PUT).filter_map(|todo| match todo {
             Ok(todo) => self.found(&todo).transpose(),
             Err(error) => Some(Err(error)),
         });
@@ -235,6 +229,7 @@ impl Pushing<'_> {
         let metadata = match path.symlink_metadata().context("cannot read", &path) {
             Err(error) if super::is_absent(&error) => {
                 let why = "is gone since it was found";
+                self.run.observer.event(Event::Spared(todo.stored.size));
                 self.run.observer.event(Event::Skipped { path: &path, why });
                 return Ok(None);
             }
@@ -242,6 +237,7 @@ impl Pushing<'_> {
         };
         if todo.act == Act::Check && self.differs(todo)?.is_none() {
             super::add(&self.run.counts.unchanged, 1);
+            self.run.observer.event(Event::Spared(todo.stored.size));
             return Ok(None);
         }
         Ok(Some(Found { path, segments: todo.key.segments(), named: false, metadata }))
@@ -264,7 +260,7 @@ impl Pushing<'_> {
             return Ok(Some(Change::Metadata));
         }
         if !run.options.dry_run {
-            let racy = self.is_racy(&metadata);
+            let racy = run.is_racy(&metadata);
             run.note(run.state.record(&todo.key, &stored, &Known { facts, racy, ..known }));
         }
         Ok(None)
@@ -276,7 +272,7 @@ impl Pushing<'_> {
         let act = self.run.state.act(&key)?;
         if let Some(facts) = scan::facts(metadata) {
             let stored = Stored { version: written.version.clone(), size: *stored_len };
-            let racy = self.is_racy(metadata);
+            let racy = self.run.is_racy(metadata);
             let known = Known { facts, digest: *digest, data_id: Some(*data_id), racy };
             self.run.state.record(&key, &stored, &known)?;
         }
@@ -313,10 +309,15 @@ impl Pushing<'_> {
             .iter()
             .fold(self.source.to_owned(), |path, segment| path.join(OsStr::from_bytes(segment)))
     }
+}
 
-    fn is_racy(&self, metadata: &std::fs::Metadata) -> bool {
-        scan::changed(metadata)
-            >= nanoseconds(self.run.options.now.checked_sub(TICK).unwrap_or(self.run.options.now))
+/// What becomes of what differs so.
+fn act(differs: Differs) -> Act {
+    match differs {
+        Differs::Unknown => Act::Unknown,
+        Differs::Contents => Act::Change,
+        Differs::Perhaps | Differs::Learned => Act::Check,
+        Differs::Metadata => Act::Metadata,
     }
 }
 

@@ -4,47 +4,44 @@
 //! where it is damaged, more is read or stored again, and nothing is lost. It holds no keys. What could not be confirmed
 //! is never written.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+mod lock;
+mod tables;
+
+use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
-use rustix::fs::FlockOperation;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, params, params_from_iter};
 use sha2::{Digest as _, Sha256};
 
+use self::lock::{Lock, lock};
+use self::tables::{connect, failed, is_unusable, set_aside};
 use super::plan::{Facts, Key, Known, Stored, There};
 use crate::format::FileType;
-use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
-
-/// `sync` and the version of the tables, in the header of every database of ours.
-const APPLICATION: i64 = 0x73_79_6e_63;
-const VERSION: i64 = 1;
+use crate::{DataId, IoContext as _, Result};
 
 /// How many rows are read at a time.
 const PAGE: usize = 1000;
 
 /// How many confirmed changes may be lost by a kill: they are looked at or stored again.
-const BATCH: u32 = 32;
+const BATCH: usize = 32;
 
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS known (
-        key BLOB PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL,
-        mode INTEGER NOT NULL, tag TEXT NOT NULL, racy INTEGER NOT NULL, digest BLOB, data_id BLOB,
-        version TEXT NOT NULL, stored INTEGER NOT NULL
-    ) WITHOUT ROWID;";
+const LIST: &str = "INSERT OR REPLACE INTO listed VALUES (?1, ?2, ?3, ?4)";
 
-/// What one run finds out; gone with it.
-const OF_THE_RUN: &str = "
-    CREATE TEMP TABLE listed (
-        key BLOB PRIMARY KEY, version TEXT NOT NULL, size INTEGER NOT NULL, envelopes TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TEMP TABLE source (key BLOB PRIMARY KEY, version TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TEMP TABLE todo (
-        key BLOB PRIMARY KEY, act INTEGER NOT NULL, version TEXT NOT NULL, size INTEGER NOT NULL, source BLOB
-    ) WITHOUT ROWID;";
+const RECORD: &str = "
+    INSERT OR REPLACE INTO known (key, kind, size, mtime, inode, mode, tag, racy, digest, data_id, version, stored)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+/// The same where this version is not known.
+const LEARN: &str = "
+    INSERT INTO known (key, kind, size, mtime, inode, mode, tag, racy, digest, data_id, version, stored)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ON CONFLICT (key) DO UPDATE SET kind = excluded.kind, size = excluded.size, mtime = excluded.mtime,
+        inode = excluded.inode, mode = excluded.mode, tag = excluded.tag, racy = excluded.racy,
+        digest = excluded.digest, data_id = excluded.data_id, version = excluded.version, stored = excluded.stored
+    WHERE version <> excluded.version OR stored <> excluded.stored";
 
 /// What is to be done about one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +78,17 @@ pub(super) struct Todo {
     pub(super) source: Option<Key>,
 }
 
+/// Something that the location holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) key: Key,
+    pub(super) stored: Stored,
+    /// The short data ids of its envelopes; `*` for one that may be of any.
+    pub(super) envelopes: String,
+    /// What its info record says, where that was listed too.
+    pub(super) learned: Option<Known>,
+}
+
 /// The state of one pair.
 pub(super) struct State {
     db: Mutex<Open>,
@@ -91,8 +99,8 @@ pub(super) struct State {
 
 struct Open {
     db: Connection,
-    /// How many changes are not committed yet.
-    pending: u32,
+    /// What is to be remembered and not written down yet.
+    pending: Vec<[Value; 12]>,
 }
 
 impl std::fmt::Debug for State {
@@ -139,7 +147,7 @@ impl State {
             }
             Err(error) => return Err(failed(&path, error)),
         };
-        Ok((Self { db: Mutex::new(Open { db, pending: 0 }), path, _lock: lock }, set_aside))
+        Ok((Self { db: Mutex::new(Open { db, pending: vec![] }), path, _lock: lock }, set_aside))
     }
 
     /// Whether nothing was ever confirmed.
@@ -147,45 +155,43 @@ impl State {
         self.read(|db| db.query_row("SELECT NOT EXISTS (SELECT 1 FROM known)", [], |row| row.get(0)))
     }
 
-    /// Takes all that the location holds, each with the short data ids of its envelopes, or `*`.
-    pub(super) fn list(&self, listed: impl Iterator<Item = Result<(Key, Stored, String)>>) -> Result<u64> {
-        self.flush()?;
-        let mut guard = self.guard();
-        let (path, mut count) = (&self.path, 0);
-        let sql = |error| failed(path, error);
-        let run = guard.db.transaction().map_err(sql)?;
-        {
-            let mut add =
-                run.prepare("INSERT OR REPLACE INTO listed VALUES (?1, ?2, ?3, ?4)").map_err(sql)?;
+    /// Takes all that the location holds. What info records say of it is known where nothing else is known of that version.
+    pub(super) fn list(&self, listed: impl Iterator<Item = Result<Listed>>) -> Result<u64> {
+        let mut count = 0;
+        self.whole(|run| {
+            let (mut add, mut learn) = (run.prepare(LIST)?, run.prepare(LEARN)?);
             for found in listed {
-                let (key, Stored { version, size }, envelopes) = found?;
-                add.execute(params![key.0, version, size.cast_signed(), envelopes]).map_err(sql)?;
+                let Listed { key, stored, envelopes, learned } = match found {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if let Some(known) = &learned {
+                    learn.execute(params_from_iter(values(&key, &stored, known)))?;
+                }
+                add.execute(params![key.0, stored.version, stored.size.cast_signed(), envelopes])?;
                 count += 1;
             }
-        }
-        // What is not there any more is not known any more.
-        run.execute("DELETE FROM known WHERE key NOT IN (SELECT key FROM listed)", []).map_err(sql)?;
-        run.commit().map_err(sql)?;
-        Ok(count)
+            // What is not there any more is not known any more.
+            run.execute("DELETE FROM known WHERE key NOT IN (SELECT key FROM listed)", [])?;
+            Ok(Ok(count))
+        })
     }
 
     /// Takes all that another location holds, from which this one is made.
     pub(super) fn list_source(&self, listed: impl Iterator<Item = Result<(Key, Stored)>>) -> Result<u64> {
-        self.flush()?;
-        let mut guard = self.guard();
-        let (path, mut count) = (&self.path, 0);
-        let sql = |error| failed(path, error);
-        let run = guard.db.transaction().map_err(sql)?;
-        {
-            let mut add = run.prepare("INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)").map_err(sql)?;
+        let mut count = 0;
+        self.whole(|run| {
+            let mut add = run.prepare("INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)")?;
             for found in listed {
-                let (key, Stored { version, size }) = found?;
-                add.execute(params![key.0, version, size.cast_signed()]).map_err(sql)?;
+                let (key, Stored { version, size }) = match found {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(error)),
+                };
+                add.execute(params![key.0, version, size.cast_signed()])?;
                 count += 1;
             }
-        }
-        run.commit().map_err(sql)?;
-        Ok(count)
+            Ok(Ok(count))
+        })
     }
 
     /// What the other location holds, in the order of the keys.
@@ -210,7 +216,6 @@ impl State {
 
     /// Notes what is to be done, all of it in one go.
     pub(super) fn plan(&self, todo: impl Iterator<Item = Result<Todo>>) -> Result<()> {
-        self.flush()?;
         // What is read to find it is read from the same database: not under the same lock.
         let mut page = Vec::with_capacity(PAGE);
         let mut todo = todo.peekable();
@@ -219,20 +224,27 @@ impl State {
             for next in todo.by_ref().take(PAGE) {
                 page.push(next?);
             }
-            let mut guard = self.guard();
-            let sql = |error| failed(&self.path, error);
-            let run = guard.db.transaction().map_err(sql)?;
-            {
-                let mut add =
-                    run.prepare("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5)").map_err(sql)?;
+            self.whole(|run| {
+                let mut add = run.prepare("INSERT OR REPLACE INTO todo VALUES (?1, ?2, ?3, ?4, ?5)")?;
                 for Todo { key, act, stored, source } in &page {
                     let (source, size) = (source.as_ref().map(|key| &key.0), stored.size.cast_signed());
-                    add.execute(params![key.0, *act as i64, stored.version, size, source]).map_err(sql)?;
+                    add.execute(params![key.0, *act as i64, stored.version, size, source])?;
                 }
-            }
-            run.commit().map_err(sql)?;
+                Ok(Ok(()))
+            })?;
         }
         Ok(())
+    }
+
+    /// Writes all of it or nothing.
+    fn whole<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Result<T>>) -> Result<T> {
+        self.flush()?;
+        let mut guard = self.guard();
+        let sql = |error| failed(&self.path, error);
+        let run = guard.db.transaction().map_err(sql)?;
+        let written = write(&run).map_err(sql)??;
+        run.commit().map_err(sql)?;
+        Ok(written)
     }
 
     /// What is to be done of these kinds, in the order of the keys.
@@ -265,6 +277,11 @@ impl State {
         self.change("UPDATE todo SET act = ?2 WHERE key = ?1", params![key.0, act as i64])
     }
 
+    /// There is nothing to do for one key.
+    pub(super) fn leave(&self, key: &Key) -> Result<()> {
+        self.change("DELETE FROM todo WHERE key = ?1", [&key.0])
+    }
+
     /// Whether the location holds anything at or below this key of a folder.
     pub(super) fn is_listed_below(&self, folder: &[u8]) -> Result<bool> {
         let mut end = folder.to_vec();
@@ -277,69 +294,68 @@ impl State {
 
     /// Whether the location holds this key.
     pub(super) fn is_listed(&self, key: &[u8]) -> Result<bool> {
-        self.read(|db| {
-            db.query_row("SELECT EXISTS (SELECT 1 FROM listed WHERE key = ?1)", [key], |row| row.get(0))
-        })
+        let sql = "SELECT EXISTS (SELECT 1 FROM listed WHERE key = ?1)";
+        self.read(|db| db.query_row(sql, [key], |row| row.get(0)))
+    }
+
+    /// The version that was listed of one key, and the short data ids of its envelopes.
+    pub(super) fn listed(&self, key: &Key) -> Result<Option<(Stored, String)>> {
+        let sql = "SELECT version, size, envelopes FROM listed WHERE key = ?1";
+        let parse = |row: &Row<'_>| {
+            let stored = Stored { version: row.get(0)?, size: row.get::<_, i64>(1)?.cast_unsigned() };
+            Ok((stored, row.get(2)?))
+        };
+        self.read(|db| db.query_row(sql, [&key.0], parse).optional())
     }
 
     /// What is known of the version that is there of one key.
     pub(super) fn known(&self, key: &Key) -> Result<Option<(Stored, Known)>> {
         let sql = "SELECT key, version, stored, kind, size, mtime, inode, mode, tag, racy, digest, data_id FROM known WHERE key = ?1";
+        self.flush()?;
         let found = self.read(|db| db.query_row(sql, [&key.0], there).optional())?;
         Ok(found.and_then(|There { stored, known, .. }| known.map(|known| (stored, known))))
     }
 
     /// Remembers that both sides have this, confirmed.
     pub(super) fn record(&self, key: &Key, stored: &Stored, known: &Known) -> Result<()> {
-        let Known { facts, digest, data_id, racy } = known;
-        let values: [Value; 12] = [
-            key.0.clone().into(),
-            kind_number(facts.kind).into(),
-            facts.size.cast_signed().into(),
-            facts.mtime.into(),
-            facts.inode.cast_signed().into(),
-            i64::from(facts.mode).into(),
-            facts.tag.clone().into(),
-            i64::from(*racy).into(),
-            digest.map_or(Value::Null, |digest| digest.to_vec().into()),
-            data_id.map_or(Value::Null, |id| id.0.to_vec().into()),
-            stored.version.clone().into(),
-            stored.size.cast_signed().into(),
-        ];
-        let sql = "INSERT OR REPLACE INTO known (key, kind, size, mtime, inode, mode, tag, racy, digest, data_id, version, stored)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-        self.change(sql, params_from_iter(values))
+        let mut guard = self.guard();
+        guard.pending.push(values(key, stored, known));
+        match guard.pending.len() < BATCH {
+            true => Ok(()),
+            false => self.write_down(&mut guard),
+        }
     }
 
     /// Forgets a key.
     pub(super) fn forget(&self, key: &Key) -> Result<()> {
+        self.flush()?;
         self.change("DELETE FROM known WHERE key = ?1", [&key.0])
     }
 
     /// Writes down what was noted since the last time.
     pub(super) fn flush(&self) -> Result<()> {
-        let mut guard = self.guard();
-        if std::mem::take(&mut guard.pending) > 0 {
-            guard.db.execute_batch("COMMIT").map_err(|error| failed(&self.path, error))?;
-        }
-        Ok(())
+        self.write_down(&mut self.guard())
     }
 
-    fn change(&self, sql: &str, values: impl rusqlite::Params) -> Result<()> {
-        let mut guard = self.guard();
-        let changed = (|| {
-            if guard.pending == 0 {
-                guard.db.execute_batch("BEGIN")?;
+    fn write_down(&self, open: &mut Open) -> Result<()> {
+        if open.pending.is_empty() {
+            return Ok(());
+        }
+        let written = (|| {
+            let run = open.db.transaction()?;
+            {
+                let mut record = run.prepare(RECORD)?;
+                for values in open.pending.drain(..) {
+                    record.execute(params_from_iter(values))?;
+                }
             }
-            guard.pending += 1;
-            guard.db.execute(sql, values)?;
-            if guard.pending >= BATCH {
-                guard.pending = 0;
-                guard.db.execute_batch("COMMIT")?;
-            }
-            Ok(())
+            run.commit()
         })();
-        changed.map_err(|error| failed(&self.path, error))
+        written.map_err(|error| failed(&self.path, error))
+    }
+
+    fn change(&self, sql: &str, values: impl Params) -> Result<()> {
+        self.read(|db| db.execute(sql, values)).map(drop)
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -394,106 +410,6 @@ impl Drop for State {
     }
 }
 
-/// The locked file of a run. It is let go by name: a child that is just being started may hold a copy of it a little longer.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
-    }
-}
-
-/// Holds the file for this run, and writes into it whose run that is.
-fn lock(path: &Path, source: &str, destination: &str) -> Result<Lock> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .context("cannot open", path)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut process = String::new();
-        let _ = (&file).take(32).read_to_string(&mut process);
-        let process = process.trim();
-        let who = match process.bytes().all(|byte| byte.is_ascii_digit()) && !process.is_empty() {
-            true => format!("process {process}"),
-            false => "another process".to_owned(),
-        };
-        return Err(Error::conflict(format!("is being synchronised to {destination} by {who}"))
-            .about(source)
-            .hint("wait until it is done; the lock goes with that process"));
-    }
-    let process = rustix::process::getpid().as_raw_nonzero();
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{process}"));
-    written.context("cannot write", path)?;
-    Ok(Lock(file))
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let db = Connection::open(path)?;
-    db.busy_timeout(std::time::Duration::from_secs(5))?;
-    let number = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
-    let is_new = number("page_count")? == 0;
-    if !is_new && (number("application_id")?, number("user_version")?) != (APPLICATION, VERSION) {
-        return Err(rusqlite::Error::InvalidQuery);
-    }
-    let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(rusqlite::Error::InvalidQuery);
-    }
-    // A power cut may lose the last entries and nothing else.
-    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    db.execute_batch(&format!(
-        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192; PRAGMA application_id = {APPLICATION};
-        PRAGMA user_version = {VERSION};{TABLES}{OF_THE_RUN}"
-    ))?;
-    // Whether the tables are ours, too.
-    db.prepare(
-        "SELECT key, kind, size, mtime, inode, mode, tag, racy, digest, data_id, version, stored FROM known",
-    )?;
-    Ok(db)
-}
-
-/// Whether a new database is the remedy.
-fn is_unusable(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    match error {
-        rusqlite::Error::InvalidQuery => true,
-        error => matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown)),
-    }
-}
-
-/// Gives the database and what belongs to it other names.
-fn set_aside(path: &Path) -> Result<PathBuf> {
-    let mut number = 1;
-    let aside = loop {
-        let aside = path.with_extension(format!("sqlite.damaged-{number}"));
-        if !aside.exists() {
-            break aside;
-        }
-        number += 1;
-    };
-    std::fs::rename(path, &aside).context("cannot set aside", path)?;
-    for of_it in ["sqlite-wal", "sqlite-shm"] {
-        let _ = std::fs::remove_file(path.with_extension(of_it));
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context("cannot open", path)?;
-    Ok(aside)
-}
-
-fn failed(path: &Path, error: rusqlite::Error) -> Error {
-    let damaged = is_unusable(&error);
-    let error =
-        Error::new(ErrorKind::Io, "cannot use the database of what both sides have").because(error).at(path);
-    match damaged {
-        true => error.hint("remove it: it is found out anew, which costs time and loses nothing"),
-        false => error,
-    }
-}
-
 fn there(row: &Row<'_>) -> rusqlite::Result<There> {
     let stored = Stored { version: row.get(1)?, size: row.get::<_, i64>(2)?.cast_unsigned() };
     let known = match row.get::<_, Option<i64>>(3)?.and_then(kind_of) {
@@ -513,6 +429,24 @@ fn there(row: &Row<'_>) -> rusqlite::Result<There> {
         }),
     };
     Ok(There { key: Key(row.get(0)?), stored, known })
+}
+
+fn values(key: &Key, stored: &Stored, known: &Known) -> [Value; 12] {
+    let Known { facts, digest, data_id, racy } = known;
+    [
+        key.0.clone().into(),
+        kind_number(facts.kind).into(),
+        facts.size.cast_signed().into(),
+        facts.mtime.into(),
+        facts.inode.cast_signed().into(),
+        i64::from(facts.mode).into(),
+        facts.tag.clone().into(),
+        i64::from(*racy).into(),
+        digest.map_or(Value::Null, |digest| digest.to_vec().into()),
+        data_id.map_or(Value::Null, |id| id.0.to_vec().into()),
+        stored.version.clone().into(),
+        stored.size.cast_signed().into(),
+    ]
 }
 
 fn todo_of(row: &Row<'_>) -> rusqlite::Result<Todo> {
@@ -546,6 +480,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::ErrorKind;
 
     fn key(name: &str) -> Key {
         Key(name.into())
@@ -567,6 +502,10 @@ mod tests {
         Known { facts, digest: Some([3; 32]), data_id: Some(DataId([4; 16])), racy: true }
     }
 
+    fn listed_as(name: &str, version: &str, envelopes: &str) -> Listed {
+        Listed { key: key(name), stored: stored(version), envelopes: envelopes.into(), learned: None }
+    }
+
     fn open(folder: &Path) -> (State, Option<String>) {
         State::open(folder, "src", "dst").unwrap()
     }
@@ -580,7 +519,7 @@ mod tests {
         let list = |state: &State, versions: [&str; 2]| {
             let envelope = || DataId([4; 16]).short();
             let listed = all.iter().zip(versions);
-            state.list(listed.map(|(name, version)| Ok((key(name), stored(version), envelope())))).unwrap();
+            state.list(listed.map(|(name, version)| Ok(listed_as(name, version, &envelope())))).unwrap();
             state.there().map(|there| there.map(|there| there.known.is_some()).unwrap()).collect::<Vec<_>>()
         };
         for name in all {
@@ -592,7 +531,7 @@ mod tests {
         assert_eq!(set_aside, None);
         assert_eq!(list(&state, ["1", "2"]), [true, false]);
         assert_eq!(state.known(&key("c")).unwrap(), None, "it was not listed");
-        let no_envelope = (key("a"), stored("1"), DataId([5; 16]).short());
+        let no_envelope = listed_as("a", "1", &DataId([5; 16]).short());
         state.list([Ok(no_envelope)].into_iter()).unwrap();
         assert_eq!(state.there().next().unwrap().unwrap().known, None, "nothing opens it");
         let mode = |name: &Path| name.metadata().unwrap().permissions().mode() & 0o777;
@@ -602,11 +541,33 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_listed_counts_only_where_nothing_is_known_of_the_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = open(dir.path());
+        state.record(&key("a"), &stored("1"), &known()).unwrap();
+        state.record(&key("b"), &stored("1"), &known()).unwrap();
+        let learned = Known { racy: false, digest: None, ..known() };
+        let all = [("a", "1"), ("b", "2"), ("c", "1")];
+        let listed = all.map(|(name, version)| {
+            let envelope = DataId([4; 16]).short();
+            Ok(Listed { learned: Some(learned.clone()), ..listed_as(name, version, &envelope) })
+        });
+        state.list(listed.into_iter()).unwrap();
+        let known_of = |name: &str| state.known(&key(name)).unwrap().unwrap();
+        assert_eq!(known_of("a"), (stored("1"), known()));
+        assert_eq!(known_of("b"), (stored("2"), learned.clone()));
+        assert_eq!(known_of("c"), (stored("1"), learned));
+        assert_eq!(state.listed(&key("b")).unwrap().unwrap().0, stored("2"));
+        assert_eq!(state.listed(&key("d")).unwrap(), None);
+    }
+
+    #[test]
     fn pages_are_whole() {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = open(dir.path());
         let keys: Vec<Key> = (0..2 * PAGE).map(|number| key(&format!("{number:05}"))).collect();
-        state.list(keys.iter().map(|key| Ok((key.clone(), stored("1"), "*".into())))).unwrap();
+        let listed = |key: &Key| Listed { key: key.clone(), ..listed_as("", "1", "*") };
+        state.list(keys.iter().map(|key| Ok(listed(key)))).unwrap();
         assert_eq!(state.there().map(|there| there.unwrap().key).collect::<Vec<_>>(), keys);
         let act = |at: usize| if at.is_multiple_of(2) { Act::New } else { Act::Delete };
         let todo = keys

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use super::{Outcome, Verifying};
 use crate::format::{FileType, Header, Metadata};
+use crate::location::Location;
 use crate::location::cleartext::Cleartext;
 use crate::location::read::{self, FRONT, Reader};
 use crate::name::ObjectName;
@@ -55,7 +56,7 @@ impl Verifying<'_> {
         let mut reader = self.open(object)?;
         let opener = Opener::new(reader.header()?, &file_key)?;
         let metadata = opener.metadata(&mut reader)?;
-        let mut note = metadata.as_ref().and_then(|metadata| name_differs(name, metadata));
+        let mut note = metadata.as_ref().and_then(|metadata| name_differs(location, name, metadata));
         if let Some(differs) = note.take_if(|_| self.options.strict) {
             return Err(renamed(&differs));
         }
@@ -83,7 +84,7 @@ impl Verifying<'_> {
         cleartext: &Cleartext,
     ) -> Result<Told> {
         let metadata = &cleartext.metadata;
-        let note = name_differs(name, metadata);
+        let note = name_differs(&self.target.location, name, metadata);
         if let Some(differs) = note.as_ref().filter(|_| self.options.strict) {
             return Err(renamed(differs));
         }
@@ -134,11 +135,15 @@ fn renamed(differs: &str) -> Error {
         .hint("somebody renamed, swapped or planted it; without --strict this is a warning")
 }
 
-/// A pair that was given another name, swapped with another one or planted shows in its metadata.
-fn name_differs(name: &ObjectName, metadata: &Metadata) -> Option<String> {
+/// A pair that was given another name, swapped with another one or planted shows in its metadata; in a vault its info record
+/// has told, and the last name inside may be an older one.
+fn name_differs(location: &Location, name: &ObjectName, metadata: &Metadata) -> Option<String> {
     let is_folder = metadata.file_type == FileType::Dir;
     if is_folder != name.is_folder() {
         return Some(format!("was encrypted as a {}, which its name is not", metadata.file_type));
+    }
+    if location.vault().is_some() {
+        return None;
     }
     let (inside, object) = (metadata.name.as_ref()?, name.segments().last()?);
     (inside != object).then(|| format!("was encrypted under the name {}", String::from_utf8_lossy(inside)))

@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use sidekey::store::layer::Layer;
 use sidekey::store::memory::MemoryStore;
-use sidekey::store::{
-    Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Store,
-    Unfinished, Upload, VersionId, Written,
-};
+use sidekey::store::{Download, GetOptions, ListOptions, Listed, Store, Unfinished};
 use sidekey::{Error, ErrorKind, Result};
 
 /// Cannot list keys that end in `!`, nor uploads of them, and ignores the version of those that end in `?`.
@@ -26,25 +23,9 @@ fn spot<T>(key: &str, item: T) -> Result<T> {
 }
 
 #[async_trait]
-impl Store for Spotted {
-    fn show(&self, key: &str) -> String {
-        self.0.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.0.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.0.conditions().await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.0.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.0.upload(key, options).await
+impl Layer for Spotted {
+    fn below(&self) -> &dyn Store {
+        self.0.as_ref()
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -61,10 +42,6 @@ impl Store for Spotted {
         }
     }
 
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.0.stat(key, version).await
-    }
-
     fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
         let spotted = |listed: Result<Listed>| match listed? {
             Listed::Object(object) => spot(&object.key.clone(), Listed::Object(object)),
@@ -73,29 +50,7 @@ impl Store for Spotted {
         self.0.list(options).map(spotted).boxed()
     }
 
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.0.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.0.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.0.copy(from, version, to, options).await
-    }
-
     fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
         self.0.unfinished(prefix).map(|found| found.and_then(|found| spot(&found.key.clone(), found))).boxed()
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.0.abort(unfinished).await
     }
 }
