@@ -208,7 +208,6 @@ impl Printing<'_> {
     /// A file that the service alone encrypts. Only all of it can be checked: of a range all is read.
     fn cleartext(
         &self,
-        location: &Location,
         cleartext: &Cleartext,
         location: &Location,
         reader: Reader,

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod get;
 pub mod inspect;
 pub mod inventory;
+mod ledger;
 mod look;
 pub mod ls;
 pub mod pair_files;

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 pub use self::tell::ReencryptSummary;
 
-use self::tell::{Line, Tally};
+use self::tell::Tally;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::location::Location;
 use crate::location::argument::Target;
@@ -25,6 +25,7 @@ use crate::location::drive;
 use crate::location::listing::{Entry, PairEntry};
 use crate::location::range::Range;
 use crate::ops::events::{Event, Observer};
+use crate::ops::ledger::Line;
 use crate::ops::look;
 use crate::ops::rotate::{Journal, Ledger, State};
 use crate::ops::{parallel, runtime};
@@ -138,7 +139,7 @@ pub fn reencrypt(
         tally: Tally::default(),
     };
     if let Some(ledger) = options.ledger {
-        ledger.begin_run(&tell::begin(&target.show(), options))?;
+        ledger.begin(&tell::begin(&target.show(), options))?;
     }
     let listed = look::share(target, capabilities.versions, options.range);
     let entries = futures_util::StreamExt::flatten(futures_util::stream::iter(listed));
@@ -206,7 +207,7 @@ impl Reencrypting<'_> {
         match done {
             Ok(done) => {
                 self.tally.count(&done, self.options.dry_run);
-                self.write_down(&Line::of(&stored, &done, self.options.dry_run));
+                self.write_down(&tell::line_of(&stored, &done, self.options.dry_run));
                 for message in &done.left {
                     self.observer.event(Event::Warning { path, message });
                 }

@@ -6,7 +6,6 @@
 
 mod journal;
 mod known;
-mod ledger;
 mod proof;
 mod tally;
 mod tell;
@@ -20,7 +19,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use self::known::Known;
-use self::ledger::Line;
 use self::proof::Sample;
 use self::tally::Tally;
 use self::tell::STOPPED;
@@ -32,6 +30,7 @@ use crate::location::range::Range;
 use crate::location::vault::MASTERS;
 use crate::name::is_envelope_name;
 use crate::ops::events::Observer;
+use crate::ops::ledger::{About, Entries, Line, Run};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, runtime, vault};
 use crate::pair::RewrapOutcome;
@@ -42,8 +41,8 @@ use crate::{Error, ErrorKind, Result};
 
 pub use self::journal::Journal;
 pub(super) use self::known::State;
-pub use self::ledger::Ledger;
 pub use self::tally::RotateSummary;
+pub use crate::ops::ledger::Ledger;
 pub use crate::ops::rewrap::{Prove, SAMPLE};
 
 /// How to rewrap a location.
@@ -107,7 +106,7 @@ pub fn rotate(
     };
     run.check_rights()?;
     if let Some(ledger) = options.ledger {
-        ledger.begin(&target.show(), options)?;
+        ledger.begin(&begin(&target.show(), options))?;
     }
     run.pass(Pass::First)?;
     let may_be_empty = target.path.is_empty() || !options.range.is_all();
@@ -126,6 +125,14 @@ pub fn rotate(
         run.pass(Pass::Second)?;
     }
     run.finish()
+}
+
+/// The first line of the report.
+fn begin<'a>(location: &'a str, options: &RotateOptions<'a>) -> Run<'a> {
+    let (rotation, range) = (options.rotation, options.range);
+    let RotateOptions { now, dry_run, .. } = *options;
+    let about = About { location, range, now, dry_run, old: &rotation.old, new: &rotation.new };
+    Run::new(&about).dropping(rotation.dropped(), &options.seed)
 }
 
 /// What is worked off: everything, and then what is not as it was left.
@@ -341,7 +348,10 @@ impl Rotating<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => {
                 self.known.settle(state);
-                self.write_down(&Line::failed(stored, &ids, &error));
+                self.write_down(&Line {
+                    entries: Some(Entries::default()),
+                    ..Line::failed(stored, &ids, &error)
+                });
                 // Asked again for every other envelope, it would say the same.
                 let stops = error.kind() == ErrorKind::Refused && !self.refused.swap(true, Ordering::Relaxed);
                 return self.failed(&match stops {

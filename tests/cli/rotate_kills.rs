@@ -23,7 +23,7 @@ use crate::rotate_servers::{REWRAP, Service, count, fill};
 use crate::s3_server::{self, Counting, Versions};
 use crate::server::World;
 
-/// A run that has no envelope to do is killed before this: it starts, lists, reads, or proves.
+/// A run that is to do no envelope is killed within this time: it starts, lists and reads.
 const BEGINS: Duration = Duration::from_millis(300);
 
 fn number(name: &str, usual: u64) -> u64 {

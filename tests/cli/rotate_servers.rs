@@ -50,7 +50,7 @@ impl Service {
         Self { location: format!("s3://{bucket}/backup/"), environment: environment.into(), limit: LIMIT }
     }
 
-    fn args(&self, line: &str) -> Vec<String> {
+    pub(crate) fn args(&self, line: &str) -> Vec<String> {
         line.split(' ').map(|word| word.replace('@', &self.location)).collect()
     }
 
@@ -63,7 +63,7 @@ impl Service {
         self.reached(place.program(&self.args(line)))
     }
 
-    fn reached(&self, mut command: Command) -> Command {
+    pub(crate) fn reached(&self, mut command: Command) -> Command {
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
             command.env_remove(name);
         }

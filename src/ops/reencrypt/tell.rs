@@ -6,9 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::{Done, ReencryptOptions};
-use crate::Error;
-use crate::crypto::rsa::{PrivateKey, PublicKey};
-use crate::store::VersionId;
+use crate::ops::ledger::{About, Line, Run};
 
 /// What reencrypting came to. Unless it says otherwise, everything is a number of containers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -97,77 +95,25 @@ impl Tally {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct Run<'a> {
-    r#type: &'static str,
-    command: &'static str,
-    location: &'a str,
-    from: Option<&'a str>,
-    until: Option<&'a str>,
-    time: String,
-    dry_run: bool,
-    old: Vec<String>,
-    new: Vec<String>,
-    drop: [String; 0],
-}
-
 /// The first line of a run.
 pub(super) fn begin<'a>(location: &'a str, options: &ReencryptOptions<'a>) -> Run<'a> {
-    Run {
-        r#type: "run",
-        command: "reencrypt",
-        location,
-        from: options.range.from.as_deref(),
-        until: options.range.until.as_deref(),
-        time: humantime::format_rfc3339_seconds(options.now).to_string(),
-        dry_run: options.dry_run,
-        old: options.identities.iter().map(PrivateKey::id).map(|id| id.to_string()).collect(),
-        new: options.recipients.iter().map(PublicKey::id).map(|id| id.to_string()).collect(),
-        drop: [],
-    }
+    let ReencryptOptions { range, now, dry_run, identities: old, recipients: new, .. } = *options;
+    Run::new(&About { location, range, now, dry_run, old, new }).of_command("reencrypt")
 }
 
 /// What was done to one container.
-#[derive(Serialize)]
-pub(super) struct Line<'a> {
-    r#type: &'static str,
-    name: &'a str,
-    result: &'static str,
-    versions: &'a [VersionId],
-    written: Option<&'a str>,
-    purged: &'a [VersionId],
-    why: Vec<String>,
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn of(name: &'a str, done: &'a Done, dry_run: bool) -> Self {
-        let result = match done {
-            Done { reencrypted: true, .. } if dry_run => "would-reencrypt",
-            Done { left, .. } if !left.is_empty() => "residue",
-            Done { reencrypted: true, .. } => "reencrypted",
-            Done { resumed: true, .. } => "already",
-            _ => "not-ours",
-        };
-        Self {
-            r#type: "envelope",
-            name,
-            result,
-            versions: &done.versions,
-            written: done.written.as_deref(),
-            purged: &done.purged,
-            why: done.left.clone(),
-        }
-    }
-
-    pub(super) fn failed(name: &'a str, versions: &'a [VersionId], error: &Error) -> Self {
-        Self {
-            r#type: "envelope",
-            name,
-            result: "failed",
-            versions,
-            written: None,
-            purged: &[],
-            why: vec![error.line()],
-        }
+pub(super) fn line_of<'a>(name: &'a str, done: &'a Done, dry_run: bool) -> Line<'a> {
+    let result = match done {
+        Done { reencrypted: true, .. } if dry_run => "would-reencrypt",
+        Done { left, .. } if !left.is_empty() => "residue",
+        Done { reencrypted: true, .. } => "reencrypted",
+        Done { resumed: true, .. } => "already",
+        _ => "not-ours",
+    };
+    Line {
+        written: done.written.as_deref(),
+        purged: &done.purged,
+        why: done.left.clone(),
+        ..Line::new(name, result, &done.versions)
     }
 }

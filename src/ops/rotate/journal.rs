@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::known::State;
-use super::ledger::end_line;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::location::range::Range;
+use crate::ops::ledger::end_line;
 use crate::rewrap::Rotation;
 use crate::store::Store;
 use crate::{Error, IoContext as _, KeyId, Result};
@@ -223,8 +223,13 @@ impl Past {
 
     fn take(&mut self, line: &str, back: &mut BTreeSet<State>) {
         if line == PROVEN {
-            self.proven.append(&mut self.unproven);
-            self.proven.append(&mut self.written);
+            // What was allocated for them goes with them, for there may be millions.
+            for mut states in [std::mem::take(&mut self.unproven), std::mem::take(&mut self.written)] {
+                match self.proven.is_empty() {
+                    true => self.proven = states,
+                    false => self.proven.append(&mut states),
+                }
+            }
         } else if let Some(hex) = line.strip_prefix(BACK) {
             back.extend(parse(hex));
         } else if let Some(hex) = line.strip_prefix(BEGUN) {

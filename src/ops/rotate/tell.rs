@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::ledger::Line;
 use super::{Pass, Rotating};
 use crate::Error;
 use crate::location::drive::Rewrapped;
 use crate::ops::events::Event;
+use crate::ops::ledger::{Entries, Line};
 use crate::pair::RewrapOutcome;
 use crate::store::Object;
 
@@ -36,7 +36,7 @@ impl Rotating<'_> {
 
     pub(super) fn count(&self, done: &Rewrapped) {
         self.tally.add(|tally| tally.count(done, self.options.dry_run));
-        self.write_down(&Line::of(done, self.options.dry_run));
+        self.write_down(&line_of(done, self.options.dry_run));
     }
 
     pub(super) fn show(&self, done: &Rewrapped) {
@@ -63,6 +63,27 @@ impl Rotating<'_> {
     pub(super) fn failed(&self, error: &Error) {
         self.tally.add(|tally| tally.failed += 1);
         self.observer.event(Event::Failed(error));
+    }
+}
+
+/// What the report says of one envelope.
+fn line_of(done: &Rewrapped, dry_run: bool) -> Line<'_> {
+    let facts = &done.facts;
+    let clean = done.residue.is_empty();
+    let result = match done.outcome {
+        RewrapOutcome::Rewrapped if dry_run => "would-rewrap",
+        RewrapOutcome::Rewrapped if clean => "rewrapped",
+        RewrapOutcome::AlreadyDone if clean => "already",
+        RewrapOutcome::NotOurs if clean => "not-ours",
+        _ => "residue",
+    };
+    let is_new = done.outcome == RewrapOutcome::Rewrapped || facts.written.is_some();
+    Line {
+        entries: Some(Entries::new(&facts.before, if is_new { &facts.after } else { &[] })),
+        written: facts.written.as_deref(),
+        purged: &facts.purged,
+        why: done.residue.clone(),
+        ..Line::new(&done.stored, result, &facts.seen)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::known::State;
-use super::ledger::Line;
 use super::{Pass, Rotating, is_good, states_of};
 use crate::format::envelope::MAX_BYTES;
 use crate::location::drive;
 use crate::name::is_envelope_name;
 use crate::ops::events::Event;
+use crate::ops::ledger::{Entries, Line};
 use crate::ops::look::{self, Text};
 use crate::ops::recipe_files;
 use crate::pair::RewrapOutcome;
@@ -44,7 +44,12 @@ impl Rotating<'_> {
         self.known.settle(state);
         self.tally.add(|tally| tally.residue += 1);
         let message = format!("{why}, but its name is none that sidekey gives: it was left alone");
-        self.write_down(&Line::foreign(stored, &object.version, &message));
+        let versions = std::slice::from_ref(&object.version);
+        self.write_down(&Line {
+            entries: Some(Entries::default()),
+            why: vec![message.clone()],
+            ..Line::new(stored, "residue", versions)
+        });
         let shown = self.location.show(stored);
         self.observer.event(Event::Warning { path: Path::new(&shown), message: &message });
     }

@@ -6,14 +6,13 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::RotateOptions;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
-use crate::location::drive::Rewrapped;
+use crate::location::range::Range;
 use crate::ops::reports::Chain;
-use crate::pair::RewrapOutcome;
 use crate::store::VersionId;
 use crate::{Error, IoContext as _, KeyId, Result};
 
@@ -35,69 +34,13 @@ struct Appending {
     error: Option<Error>,
 }
 
-/// What was done to one envelope.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Line<'a> {
+/// The first line of a run.
+#[derive(Debug, Serialize)]
+pub(super) struct Run<'a> {
     r#type: &'static str,
-    name: &'a str,
-    result: &'static str,
-    versions: &'a [VersionId],
-    entries: Vec<String>,
-    new_entries: Vec<String>,
-    written: Option<&'a str>,
-    purged: &'a [VersionId],
-    why: Vec<String>,
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn of(done: &'a Rewrapped, dry_run: bool) -> Self {
-        let facts = &done.facts;
-        let rewrapped = done.outcome == RewrapOutcome::Rewrapped;
-        Self {
-            r#type: "envelope",
-            name: &done.stored,
-            result: match done.outcome {
-                RewrapOutcome::Rewrapped if dry_run => "would-rewrap",
-                RewrapOutcome::Rewrapped if done.residue.is_empty() => "rewrapped",
-                RewrapOutcome::AlreadyDone if done.residue.is_empty() => "already",
-                RewrapOutcome::NotOurs if done.residue.is_empty() => "not-ours",
-                _ => "residue",
-            },
-            versions: &facts.seen,
-            entries: hex(&facts.before),
-            new_entries: if rewrapped || facts.written.is_some() { hex(&facts.after) } else { vec![] },
-            written: facts.written.as_deref(),
-            purged: &facts.purged,
-            why: done.residue.clone(),
-        }
-    }
-
-    pub(super) fn failed(name: &'a str, versions: &'a [VersionId], error: &Error) -> Self {
-        Self {
-            r#type: "envelope",
-            name,
-            result: "failed",
-            versions,
-            why: vec![error.line()],
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn foreign(name: &'a str, version: &'a VersionId, why: &str) -> Self {
-        Self {
-            r#type: "envelope",
-            name,
-            result: "residue",
-            versions: std::slice::from_ref(version),
-            why: vec![why.to_owned()],
-            ..Self::default()
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Run<'a> {
-    r#type: &'static str,
+    /// Where it is another one than `rewrap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'static str>,
     location: &'a str,
     from: Option<&'a str>,
     until: Option<&'a str>,
@@ -106,7 +49,93 @@ struct Run<'a> {
     old: Vec<String>,
     new: Vec<String>,
     drop: Vec<String>,
-    seed: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
+}
+
+/// What a run is about, whatever it does.
+#[derive(Debug)]
+pub(super) struct About<'a> {
+    pub(super) location: &'a str,
+    pub(super) range: &'a Range,
+    pub(super) now: SystemTime,
+    pub(super) dry_run: bool,
+    pub(super) old: &'a [PrivateKey],
+    pub(super) new: &'a [PublicKey],
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(about: &About<'a>) -> Self {
+        Self {
+            r#type: "run",
+            command: None,
+            location: about.location,
+            from: about.range.from.as_deref(),
+            until: about.range.until.as_deref(),
+            time: humantime::format_rfc3339_seconds(about.now).to_string(),
+            dry_run: about.dry_run,
+            old: about.old.iter().map(|key| key.id().to_string()).collect(),
+            new: about.new.iter().map(|key| key.id().to_string()).collect(),
+            drop: vec![],
+            seed: None,
+        }
+    }
+
+    pub(super) fn of_command(self, command: &'static str) -> Self {
+        Self { command: Some(command), ..self }
+    }
+
+    pub(super) fn dropping<'i>(self, ids: impl Iterator<Item = &'i KeyId>, seed: &[u8]) -> Self {
+        let seed = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { drop: ids.map(ToString::to_string).collect(), seed: Some(seed), ..self }
+    }
+}
+
+/// What was done to one envelope or container.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    pub(super) r#type: &'static str,
+    pub(super) name: &'a str,
+    pub(super) result: &'static str,
+    pub(super) versions: &'a [VersionId],
+    /// Of envelopes alone: whom the labels of their entries name, before and after.
+    #[serde(flatten)]
+    pub(super) entries: Option<Entries>,
+    pub(super) written: Option<&'a str>,
+    pub(super) purged: &'a [VersionId],
+    pub(super) why: Vec<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Entries {
+    entries: Vec<String>,
+    new_entries: Vec<String>,
+}
+
+impl Entries {
+    pub(super) fn new(before: &[KeyId], after: &[KeyId]) -> Self {
+        let hex = |ids: &[KeyId]| ids.iter().map(ToString::to_string).collect();
+        Self { entries: hex(before), new_entries: hex(after) }
+    }
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(name: &'a str, result: &'static str, versions: &'a [VersionId]) -> Self {
+        Self {
+            r#type: "envelope",
+            name,
+            result,
+            versions,
+            entries: None,
+            written: None,
+            purged: &[],
+            why: vec![],
+        }
+    }
+
+    pub(super) fn failed(name: &'a str, versions: &'a [VersionId], error: &Error) -> Self {
+        Self { why: vec![error.line()], ..Self::new(name, "failed", versions) }
+    }
 }
 
 impl Ledger {
@@ -129,32 +158,15 @@ impl Ledger {
         Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 
-    /// Begins a chain with what the run is about.
-    pub(super) fn begin(&self, location: &str, options: &RotateOptions<'_>) -> Result<()> {
-        let rotation = options.rotation;
-        self.begin_run(&Run {
-            r#type: "run",
-            location,
-            from: options.range.from.as_deref(),
-            until: options.range.until.as_deref(),
-            time: humantime::format_rfc3339_seconds(options.now).to_string(),
-            dry_run: options.dry_run,
-            old: rotation.old.iter().map(PrivateKey::id).map(|id| id.to_string()).collect(),
-            new: rotation.new.iter().map(PublicKey::id).map(|id| id.to_string()).collect(),
-            drop: rotation.dropped().map(ToString::to_string).collect(),
-            seed: options.seed.iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
-    }
-
     /// Begins a chain with this line.
-    pub(in crate::ops) fn begin_run(&self, run: &impl Serialize) -> Result<()> {
+    pub(super) fn begin(&self, run: &Run<'_>) -> Result<()> {
         self.lock().chain = Chain::default();
         self.write(run);
         self.result()
     }
 
     /// Appends one line. That it could not be written is told at the end.
-    pub(in crate::ops) fn write(&self, line: &impl Serialize) {
+    pub(super) fn write(&self, line: &impl Serialize) {
         let mut state = self.lock();
         if state.error.is_none()
             && let Err(error) = state.append(line, &self.path)
@@ -164,7 +176,7 @@ impl Ledger {
     }
 
     /// Ends the chain with the summary, and says what its head is: the hash of the last line.
-    pub(in crate::ops) fn finish(&self, summary: &impl Serialize) -> Result<String> {
+    pub(super) fn finish(&self, summary: &impl Serialize) -> Result<String> {
         self.write(summary);
         self.result()?;
         let state = self.lock();
@@ -206,8 +218,4 @@ pub(super) fn end_line(file: &mut File) -> std::io::Result<()> {
         file.write_all(b"\n")?;
     }
     Ok(())
-}
-
-fn hex(ids: &[KeyId]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
 }
