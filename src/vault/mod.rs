@@ -77,6 +77,8 @@ pub struct Vault {
     /// Records of such names that were read ahead, and the segments whose records are known to stand in the store.
     ahead: RwLock<HashMap<String, Vec<u8>>>,
     kept: RwLock<HashSet<String>>,
+    /// The stored name of a folder and its plain path: listings give what is in it one after the other.
+    last_folder: RwLock<(String, Vec<Vec<u8>>)>,
 }
 
 impl fmt::Debug for Vault {
@@ -118,6 +120,7 @@ impl Vault {
             long: RwLock::default(),
             ahead: RwLock::default(),
             kept: RwLock::default(),
+            last_folder: RwLock::default(),
         }
     }
 

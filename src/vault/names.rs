@@ -70,13 +70,27 @@ impl Vault {
             return ObjectName::parse(stored);
         }
         let (folder, last) = stored.rsplit_once('/').unwrap_or(("", stored));
-        let mut segments = self.plain_folder(folder)?;
+        let mut segments = self.same_folder(folder)?;
         let last = self.plain_segment(folder, last.strip_suffix(CONTAINER)?)?;
         if last == FOLDER {
             return ObjectName::folder(&segments).ok();
         }
         segments.push(unescape(last));
         ObjectName::file(&segments).ok()
+    }
+
+    /// As [`Self::plain_folder`], which is not asked again for the folder of the name before.
+    fn same_folder(&self, stored: &str) -> Option<Vec<Vec<u8>>> {
+        if let Ok(last) = self.last_folder.read()
+            && last.0 == stored
+        {
+            return Some(last.1.clone());
+        }
+        let plain = self.plain_folder(stored)?;
+        if let Ok(mut last) = self.last_folder.write() {
+            *last = (stored.to_owned(), plain.clone());
+        }
+        Some(plain)
     }
 
     /// The plain path of a stored folder, with or without the `/` at its end; nothing where [`Self::parse`] gives none.

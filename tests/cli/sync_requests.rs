@@ -2,10 +2,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files of their own")]
 
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::common::{Ended, Place, SIDEKEY, ended, objects, same_trees};
-use crate::http_stub::Stub;
+use crate::http_stub::{Answer, Stub};
 use crate::s3::stubbed;
 use crate::s3_requests::{Objects, bucket};
 use crate::server::World;
@@ -132,6 +134,34 @@ fn on_s3_two_small_reads_a_name_take_the_place_of_the_database() {
     // The listing itself, and whether there is an object of the folder's own name.
     assert!(counts[0] <= 2, "{counts:?}");
     assert_eq!(counts[1..], [2 * NAMES, 0]);
+}
+
+#[test]
+fn who_may_not_read_stores_again_without_asking_for_every_name() {
+    let (place, objects_there) = (planted(), Objects::default());
+    let (may_read, bucket) = (Arc::new(AtomicBool::new(true)), bucket(&objects_there));
+    let allowed = Arc::clone(&may_read);
+    let stub = Stub::new(move |request| {
+        let reads =
+            request.method == "GET" && request.path.contains(".enc") && !request.path.contains(".sidekey");
+        match reads && !allowed.load(Ordering::Relaxed) {
+            true => Answer::error(403, "AccessDenied"),
+            false => bucket(request),
+        }
+    });
+    let run = |line: &str| ended(&mut stubbed(&place, &stub.address, line));
+    run("init s3://bucket/x -r keys/old.pub.pem").good();
+    let push = "--json sync src s3://bucket/x --delete";
+    assert_eq!(found(run(push)), [0, 0, NAMES, 0]);
+    lose_the_database(&place);
+    may_read.store(false, Ordering::Relaxed);
+    let before = stub.log().len();
+    // With nothing to remove, the dry run asks for nothing else.
+    let would = totals(&run(&format!("{push} --dry-run")).good());
+    assert_eq!((would["changed"], would["learned"]), (NAMES, 0), "{would:?}");
+    let refused = stub.log()[before..].iter().filter(|request| request.path.contains(".enc")).count();
+    println!("s3, refused, {NAMES} names: {refused} reads");
+    assert!((1..NAMES as usize / 2).contains(&refused), "{refused}");
 }
 
 #[test]

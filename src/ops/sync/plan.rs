@@ -294,7 +294,7 @@ mod tests {
 
     fn any_facts() -> impl Strategy<Value = Facts> {
         let kind = prop_oneof![Just(FileType::File), Just(FileType::Dir), Just(FileType::Symlink)];
-        (kind, 0u64..3, 0i64..3, 0u64..3, 0u32..2)
+        (kind, 0u64..3, 0i64..3, 1u64..4, 0u32..2)
             .prop_map(|(kind, size, mtime, inode, mode)| facts(kind, size, mtime, inode, mode))
     }
 
@@ -344,6 +344,35 @@ mod tests {
         assert_eq!(judge(&was, None, Compare::SizeMtime), Some(Differs::Unknown));
         let racy = Known { racy: true, ..known(was.clone()) };
         assert_eq!(judge(&was, Some(&racy), Compare::SizeMtime), Some(Perhaps));
+    }
+
+    #[test]
+    fn what_an_info_record_says_is_compared_without_the_inode() {
+        let info = Info {
+            size: Some(5),
+            mtime: Some(100),
+            mode: Some(0o644),
+            kind: FileType::File,
+            digest: None,
+            name: None,
+            commitment: [0; 32],
+        };
+        let learn = |info: &Info| Known::learned(DataId([1; 16]), info);
+        let judged = |here: &Facts, info: &Info, how| judge(here, learn(info).as_ref(), how);
+        let here = facts(FileType::File, 5, 100, 7, 0o644);
+        assert_eq!(judged(&here, &info, Compare::SizeMtime), Some(Differs::Learned));
+        assert_eq!(judged(&here, &info, Compare::Digest), Some(Differs::Perhaps));
+        let other = Facts { mtime: 101, ..here.clone() };
+        assert_eq!(judged(&other, &info, Compare::SizeMtime), Some(Differs::Contents));
+        let other = Facts { mode: 0o600, ..here };
+        assert_eq!(judged(&other, &info, Compare::SizeMtime), Some(Differs::Metadata));
+        // Of a pipe the size was not known before it was stored.
+        assert_eq!(learn(&Info { size: None, ..info.clone() }), None);
+        assert_eq!(learn(&Info { mtime: Some(i128::MAX), ..info.clone() }), None);
+        let link = Info { kind: FileType::Symlink, mode: None, ..info };
+        let here = facts(FileType::Symlink, 5, 100, 7, 0o777);
+        assert_eq!(judged(&here, &link, Compare::SizeMtime), Some(Differs::Learned));
+        assert_eq!(judged(&here, &link, Compare::Digest), Some(Differs::Contents));
     }
 
     #[test]

@@ -79,27 +79,34 @@ impl Pushing<'_> {
     fn plan(&self) -> Result<u64> {
         let Self { run, scan, .. } = self;
         let nothing_known = run.state.is_empty()?;
-        let listed = run.list(Learning::Records)?;
+        let leave_out = run.leaves_out(scan);
+        let folders = if self.put.folder_metadata { Folders::All } else { Folders::Empty };
+        let walk = || scan.walk(&self.roots, self.put.except.as_deref(), folders, &leave_out, run.observer);
+        let unchanged = scan::ahead(walk, |here| {
+            self.warn(nothing_known, run.list(Learning::Records)?);
+            let mut comparing = compare(here, run.there(), run.options.compare);
+            let todo = comparing.by_ref().filter_map(|finding| match finding {
+                Ok(finding) => self.todo(finding).transpose(),
+                Err(error) => Some(Err(error)),
+            });
+            run.state.plan(todo)?;
+            Ok(comparing.same)
+        })?;
+        learn::from_envelopes(run, &|key| self.path(key), act)?;
+        run.may_delete(&self.source.display().to_string(), scan.found.load(Ordering::Relaxed))?;
+        self.plan_moves()?;
+        Ok(unchanged)
+    }
+
+    /// Says so where nothing tells what is there already.
+    fn warn(&self, nothing_known: bool, listed: u64) {
+        let run = &self.run;
         if nothing_known && listed > 0 && run.location.vault().is_none() {
             let message = format!(
                 "nothing is remembered of the {listed} objects that are there already: those that have names of the source are stored again"
             );
             run.observer.event(Event::Warning { path: self.source, message: &message });
         }
-        let leave_out = run.leaves_out(scan);
-        let folders = if self.put.folder_metadata { Folders::All } else { Folders::Empty };
-        let here = scan.walk(&self.roots, self.put.except.as_deref(), folders, &leave_out, run.observer);
-        let mut comparing = compare(here, run.there(), run.options.compare);
-        let todo = comparing.by_ref().filter_map(|finding| match finding {
-            Ok(finding) => self.todo(finding).transpose(),
-            Err(error) => Some(Err(error)),
-        });
-        run.state.plan(todo)?;
-        let unchanged = comparing.same;
-        learn::from_envelopes(run, &|key| self.path(key), act)?;
-        run.may_delete(&self.source.display().to_string(), scan.found.load(Ordering::Relaxed))?;
-        self.plan_moves()?;
-        Ok(unchanged)
     }
 
     fn todo(&self, finding: Finding) -> Result<Option<Todo>> {

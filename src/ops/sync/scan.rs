@@ -5,9 +5,10 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use super::plan::{Facts, Here, Key};
+use crate::Result;
 use crate::format::FileType;
 use crate::ops::events::{Event, Observer};
 use crate::ops::put::choose::{Chooser, LeftOut};
@@ -98,6 +99,27 @@ impl Scan {
     fn left_out(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// So much is found ahead of those who compare it.
+const AHEAD: usize = 1 << 16;
+
+/// Walks on a thread of its own, so that `work` may list the other side meanwhile.
+///
+/// # Errors
+/// Those of `work`, which end the walk.
+pub(super) fn ahead<W, T>(
+    walk: impl FnOnce() -> W + Send,
+    work: impl FnOnce(mpsc::IntoIter<Here>) -> Result<T>,
+) -> Result<T>
+where
+    W: Iterator<Item = Here>,
+{
+    let (ahead, found) = mpsc::sync_channel(AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(walk().try_for_each(|here| ahead.send(here))));
+        work(found.into_iter())
+    })
 }
 
 /// Whether a folder holds nothing. The walk itself reports one that it cannot enter.
