@@ -203,6 +203,7 @@ mod tests {
     #[test]
     fn what_the_file_key_did_not_seal_is_refused() {
         let good = headers();
+        let other = |at: usize| if &good[1].1[at..=at] == "A" { "B" } else { "A" };
         let mut changed = good.clone();
         let flipped = if changed[1].1.ends_with('A') { 'B' } else { 'A' };
         let other = if &changed[1].1[30..31] == "A" { "B" } else { "A" };
@@ -210,7 +211,7 @@ mod tests {
         let mut upper = good.clone();
         upper[0].1.make_ascii_uppercase();
         let mut longer = good.clone();
-        longer[1].1.push(flipped);
+        longer[1].1.push('A');
         for (what, entry, key) in [
             ("another key", entry(ID, good.clone()), key(8)),
             ("another data id", entry(DataId([6; 16]), good.clone()), key(9)),
