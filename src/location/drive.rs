@@ -8,6 +8,7 @@ mod copy;
 mod examine;
 mod fetch;
 mod key_versions;
+mod located;
 mod names;
 mod put;
 mod recipe;

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::examine::{Judged, ReadVersion, judge};
 use super::fetch;
+use super::located::located_again;
 use super::rewrap::{
-    Facts, Headers, RewrapOptions, Rewrapped, data_id, is_current, located_again, overwrite, proofs_for,
-    read_back, read_versions, recipients,
+    Facts, Headers, RewrapOptions, Rewrapped, data_id, is_current, overwrite, proofs_for, read_back,
+    read_versions, recipients,
 };
 use crate::format::Envelope;
 use crate::location::Location;
