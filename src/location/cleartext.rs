@@ -205,9 +205,7 @@ mod tests {
         let good = headers();
         let other = |at: usize| if &good[1].1[at..=at] == "A" { "B" } else { "A" };
         let mut changed = good.clone();
-        let flipped = if changed[1].1.ends_with('A') { 'B' } else { 'A' };
-        let other = if &changed[1].1[30..31] == "A" { "B" } else { "A" };
-        changed[1].1.replace_range(30..31, other);
+        changed[1].1.replace_range(30..=30, other(30));
         let mut upper = good.clone();
         upper[0].1.make_ascii_uppercase();
         let mut longer = good.clone();
