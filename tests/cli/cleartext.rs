@@ -41,9 +41,11 @@ fn goes_there_and_comes_back(service: &Service) {
         ("-5", &large[large.len() - 5..]),
         ("9000000-9000003", &large[9_000_000..9_000_004]),
     ] {
-        let out = format!("cat -i keys/old.pem --range {range} @sub/large");
-        let mut command = service.command(&place, &out);
-        command.stdout(File::create(place.path("out")).unwrap());
+        let line = format!("cat -i keys/old.pem --range {range} @sub/large");
+        let mut command = service.command(&place, &line);
+        place.write("out", "");
+        let out = File::options().write(true).truncate(true).open(place.path("out")).unwrap();
+        command.stdout(out);
         assert_eq!(ended(&mut command).code, Some(0), "{range}");
         assert_eq!(place.read("out"), bytes, "{range}");
     }
