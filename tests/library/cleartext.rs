@@ -93,7 +93,7 @@ fn it_is_stored_as_it_is_under_a_key_of_its_own() {
         assert_ne!(key.expose(), file_key.expose());
         let cleartext = Cleartext::open(entry, &file_key).unwrap();
         assert_eq!((cleartext.size, &cleartext.key), (contents.len() as u64, &key));
-        assert_eq!(cleartext.metadata.name.as_deref(), object.key[2..3].as_bytes().into());
+        assert_eq!(cleartext.metadata.name.as_deref(), Some(&object.key.as_bytes()[2..3]));
         assert!(cleartext.metadata.mtime.is_some() && cleartext.metadata.mode.is_some());
     }
 }
