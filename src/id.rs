@@ -99,6 +99,11 @@ hex_id!(DataId, "32", "data id");
 hex_id!(KeyId, "64", "key id");
 hex_id!(VaultId, "32", "vault id");
 
+/// Two lower-case hex digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Exactly `N` bytes from `2 * N` lower-case hex digits.
 pub(crate) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |digit: u8| match digit {

@@ -32,4 +32,4 @@ pub mod vault;
 pub mod wrap;
 
 pub use error::{Error, ErrorKind, Failure, IoContext, Result};
-pub use id::{DataId, KeyId, VaultId};
+pub use id::{DataId, KeyId, VaultId, hex};

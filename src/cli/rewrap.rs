@@ -12,7 +12,7 @@ use sidekey::ops::rotate::{Journal, Ledger, RotateOptions, RotateSummary, rotate
 use sidekey::random::{OsRandom, Random as _};
 use sidekey::recipe::Named;
 use sidekey::rewrap::Rotation;
-use sidekey::{Error, KeyId, Result};
+use sidekey::{Error, KeyId, Result, hex};
 
 use super::identity::{load_identities, load_recipients};
 use super::location::Place;
@@ -346,10 +346,6 @@ impl Totals {
             head: None,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tell(report: &Report, totals: &Totals) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::verify::{Checked, Level, Outcome, Sample, VerifyOptions, VerifySummary, verify};
 use sidekey::random::{OsRandom, Random as _};
-use sidekey::{Error, Result};
+use sidekey::{Error, Result, hex};
 
 use super::identity::load_identities;
 use super::location::Place;
@@ -214,7 +214,7 @@ fn show(checked: &Checked, report: &Report) {
 }
 
 fn tell(report: &Report, location: String, level: Level, sample: Option<Sample>, summary: &VerifySummary) {
-    let seed = sample.map(|sample| sample.seed.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let seed = sample.map(|sample| hex(&sample.seed));
     let mut text = format!("{location}: {} whole", counted(summary.ok, "container", "containers"));
     if level == Level::Full {
         text.push_str(&format!(", {} of them decrypted to the last byte", summary.deep));

@@ -12,7 +12,7 @@ use crate::crypto::derive::Derivation;
 use crate::crypto::lanes::same;
 use crate::format::section::End;
 use crate::format::{Entry, FileType, Metadata};
-use crate::id::parse_hex;
+use crate::id::{hex, parse_hex};
 use crate::secret::FileKey;
 use crate::store::CustomerKey;
 use crate::vault::{Info, siv_open, siv_seal};
@@ -62,10 +62,7 @@ impl Cleartext {
             commitment,
         };
         let record = siv_seal(&derivation.record_key(), &[&data_id.0], &info.to_bytes());
-        [
-            (COMMITMENT.into(), commitment.iter().map(|byte| format!("{byte:02x}")).collect()),
-            (RECORD.into(), URL_SAFE_NO_PAD.encode(record)),
-        ]
+        [(COMMITMENT.into(), hex(&commitment)), (RECORD.into(), URL_SAFE_NO_PAD.encode(record))]
     }
 
     /// Whether an entry says that its file is one of these.

@@ -14,7 +14,7 @@ use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::location::range::Range;
 use crate::ops::reports::Chain;
 use crate::store::VersionId;
-use crate::{Error, IoContext as _, KeyId, Result};
+use crate::{Error, IoContext as _, KeyId, Result, hex};
 
 /// After how many lines they are synced.
 const BATCH: u32 = 256;
@@ -86,8 +86,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn dropping<'i>(self, ids: impl Iterator<Item = &'i KeyId>, seed: &[u8]) -> Self {
-        let seed = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { drop: ids.map(ToString::to_string).collect(), seed: Some(seed), ..self }
+        Self { drop: ids.map(ToString::to_string).collect(), seed: Some(hex(seed)), ..self }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::open::Done;
 use crate::ops::atomic::{AtomicFile, Mode, publish_new, publish_replacing, sync};
 use crate::ops::pair_files::folder_of;
 use crate::ops::restore;
-use crate::{Error, IoContext as _, Result};
+use crate::{Error, IoContext as _, Result, hex};
 
 const SUFFIX: &[u8] = b".sidekey-part";
 /// The longest name that file systems take, in bytes.
@@ -285,8 +285,4 @@ fn not_ours(path: &Path) -> Error {
     Error::conflict("is in the way: it is no part file that this user alone can write")
         .at(path)
         .hint("look at it and remove it, or do without with --no-resume")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -45,7 +45,7 @@ use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
 use crate::store::Written;
-use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
+use crate::{DataId, Error, ErrorKind, IoContext as _, Result, hex};
 
 /// From this size on one file is encrypted by all threads and sent in parts.
 const LARGE: u64 = 4 << 20;
@@ -497,7 +497,7 @@ impl<'a> Putting<'a> {
                 source.ctime(),
                 source.ctime_nsec(),
             ],
-            metadata: metadata.iter().map(|byte| format!("{byte:02x}")).collect(),
+            metadata: hex(&metadata),
             digest: self.options.digest as u8,
             encryption: format!("{:?}", self.options.encryption),
             recipients: self.options.recipients.iter().map(|key| key.id().to_string()).collect(),

@@ -15,7 +15,7 @@ use super::{
     Body, Capabilities, Conditions, CustomerKey, Download, Encryption, GetOptions, Info, ListOptions, Listed,
     Object, OnlyIf, Part, PutOptions, Resumed, Store, Unfinished, Upload, VersionId, Written,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, hex};
 
 /// Which features a [`MemoryStore`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -380,10 +380,6 @@ impl Store for MemoryStore {
         let parts = started.parts.iter().map(part).collect();
         Ok(Resumed { upload: Box::new(MemoryUpload::new(self.clone(), *id)), parts })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct MemoryUpload {

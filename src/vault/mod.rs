@@ -20,7 +20,7 @@ pub use crate::id::VaultId;
 pub use crate::secret::MasterKey;
 
 use crate::secret::{HmacKey, SivKey};
-use crate::{DataId, Error, Result};
+use crate::{DataId, Error, Result, hex};
 
 /// How the names of a vault are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,9 +147,7 @@ impl Vault {
     /// What people compare to know that two machines have the same master key: eight groups of four hex digits. It tells
     /// nothing about the key.
     pub fn fingerprint(&self) -> String {
-        let groups = self.fingerprint.chunks_exact(2);
-        let groups: Vec<String> =
-            groups.map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+        let groups: Vec<String> = self.fingerprint.chunks_exact(2).map(hex).collect();
         groups.join("-")
     }
 }
@@ -251,7 +249,7 @@ mod tests {
             assert!(text.contains(stored.trim_end_matches(".enc")), "{stored} is not in the document");
         }
         let record = vault.long_names(&file(&long)).remove(0).record;
-        let digest: String = Sha256::digest(record).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(record));
         assert_eq!(digest, "1d5779661280fbb992ad570578452b5c66a9ba5b072839d60240233da60173d0");
         assert_eq!(vault.fingerprint(), "dff0-80c7-9a02-01e9-4c5f-885f-c992-2432");
         let settings = String::from_utf8(vault.settings_file()).unwrap();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use super::{NamesMode, Vault, VaultId, hmac_of};
-use crate::{Error, Result};
+use crate::{Error, Result, hex};
 
 /// The most bytes of the file that are read.
 pub const MAX_BYTES: u64 = 4096;
@@ -113,10 +113,6 @@ fn read(bytes: &[u8]) -> Result<File> {
         version => Err(Error::integrity(format!("are settings of version {version}, which is not known"))
             .hint("a newer sidekey reads them")),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::store::{
     Store, Unfinished, Upload, VersionId, Written,
 };
 use crate::vault::info::INFO_INFO;
-use crate::{DataId, Error, ErrorKind, Result};
+use crate::{DataId, Error, ErrorKind, Result, hex};
 
 /// A part where parts go out side by side.
 const PARALLEL_PART: u64 = 8 << 20;
@@ -694,7 +694,7 @@ fn is_part(part: &Part, number: u32, body: &Bytes) -> bool {
 }
 
 fn sha1_of(body: &[u8]) -> String {
-    Sha1::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha1::digest(body))
 }
 
 fn rest(source: &mut dyn PartSource, len: usize) -> impl Stream<Item = Result<Bytes>> + Send {

@@ -21,6 +21,7 @@ use crate::ops::events::Watched;
 use crate::ops::source::{Exactly, open_file, unchanged};
 use crate::ops::walk::Found;
 use crate::random::{OsRandom, Random};
+use crate::seal::read_full;
 use crate::secret::FileKey;
 use crate::wrap::wrap_with;
 use crate::{DataId, Error, IoContext as _, Result};
@@ -153,7 +154,7 @@ fn send(
 fn copy(mut source: impl Read, out: &mut impl Write) -> Result<Ended> {
     let (mut bytes, mut digest, mut len) = (vec![0; CHUNK], Sha256::new(), 0);
     loop {
-        let read = source.read(&mut bytes).map_err(|source| Error::io("cannot read", source))?;
+        let read = read_full(&mut source, &mut bytes).map_err(|source| Error::io("cannot read", source))?;
         let Some(read) = bytes.get(..read).filter(|read| !read.is_empty()) else { break };
         digest.update(read);
         out.write_all(read).map_err(|source| Error::io("cannot write", source))?;

@@ -22,7 +22,7 @@ use crate::location::drive::{Begun, UploadMemory};
 use crate::pair::LATEST;
 use crate::secret::{FileKey, IvKey};
 use crate::store::Unfinished;
-use crate::{DataId, IoContext as _, Result};
+use crate::{DataId, IoContext as _, Result, hex};
 
 /// A longer one is none of ours.
 const MAX_LEN: u64 = 64 << 10;
@@ -102,7 +102,7 @@ impl Journal {
     /// What the operating system says.
     pub(super) fn open(folder: &Path, object: &str, now: SystemTime) -> Result<Option<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).context("cannot make", folder)?;
-        let name: String = Sha256::digest(object).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&Sha256::digest(object)[..16]);
         let path = folder.join(format!("{name}.json"));
         let file = OpenOptions::new()
             .read(true)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, hex};
 
 /// A chain of lines, as far as it has come.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,6 @@ impl Chain {
 
     /// The hash of the last line; zeros before the first.
     pub(crate) fn head(&self) -> String {
-        self.previous.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.previous)
     }
 }

@@ -16,7 +16,7 @@ use crate::location::range::Range;
 use crate::ops::ledger::end_line;
 use crate::rewrap::Rotation;
 use crate::store::Store;
-use crate::{Error, IoContext as _, KeyId, Result};
+use crate::{Error, IoContext as _, KeyId, Result, hex};
 
 /// After how many lines they are synced.
 const BATCH: u32 = 1000;
@@ -198,7 +198,7 @@ fn subject(store: &dyn Store, rotation: &Rotation, range: &Range, compare: bool)
     for border in [&range.from, &range.until] {
         add(border.as_deref().unwrap_or_default());
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..16])
 }
 
 impl Past {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use sha2::{Digest as _, Sha256};
 
 use super::Journal;
+use crate::hex;
 use crate::location::drive::{RewrapMemory, TextDigest};
 use crate::store::VersionId;
 
@@ -25,8 +26,7 @@ impl State {
 
     /// A text that was to be written under a name.
     pub(super) fn of_text(stored: &str, text: &TextDigest) -> Self {
-        let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self::of(stored, [&"text".to_owned(), &hex])
+        Self::of(stored, [&"text".to_owned(), &hex(text)])
     }
 
     /// The same as a number.

@@ -20,7 +20,7 @@ use self::lock::{Lock, lock};
 use self::tables::{connect, failed, is_unusable, set_aside};
 use super::plan::{Facts, Key, Known, Stored, There};
 use crate::format::FileType;
-use crate::{DataId, IoContext as _, Result};
+use crate::{DataId, IoContext as _, Result, hex};
 
 /// How many rows are read at a time.
 const PAGE: usize = 1000;
@@ -123,7 +123,7 @@ impl State {
             .context("cannot make the folder", folder)?;
         let digest =
             Sha256::new().chain_update(source).chain_update([0]).chain_update(destination).finalize();
-        let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&digest[..16]);
         let lock = lock(&folder.join(format!("{name}.lock")), source, destination)?;
         let path = folder.join(format!("{name}.sqlite"));
         // SQLite gives its files the mode that this one has.
