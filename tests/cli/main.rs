@@ -13,6 +13,7 @@ mod s3_server;
 mod server;
 
 mod b2;
+mod chance;
 mod cleartext;
 mod damage;
 mod doctor;

@@ -2,10 +2,6 @@
 //!
 //! Moments are drawn by what a run has noted in its journal, so that each is at work and all of them share the progress,
 //! however fast the machine is. `ROTATE_KILLS` and `ROTATE_ENVELOPES` make it longer, `ROTATE_SEED` draws the same again.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the environment says how long it takes, and the clock is where no seed is named"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,17 +14,15 @@ use serde_json::json;
 use sidekey::location::Location;
 use sidekey::store::{ListOptions, Listed};
 
+use crate::chance::{dice, number};
 use crate::common::{Ended, Killed, Place};
+use crate::edits::Dice;
 use crate::rotate_servers::{REWRAP, Service, count, fill};
 use crate::s3_server::{self, Counting, Versions};
 use crate::server::World;
 
 /// A run that is to do no envelope is killed within this time: it starts, lists and reads.
 const BEGINS: Duration = Duration::from_millis(300);
-
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
-}
 
 /// How many kills, and how many envelopes; of every tenth of these an older one.
 fn how_much(usual: u64) -> (u64, u64) {
@@ -44,27 +38,8 @@ fn with_older(envelopes: u64) -> u64 {
     envelopes + envelopes.div_ceil(10)
 }
 
-/// Numbers that look like any; the seed is printed.
-struct Dice(u64);
-
-impl Dice {
-    fn new(what: &str) -> Self {
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let seed = number("ROTATE_SEED", clock.as_nanos() as u64) | 1;
-        println!("{what}: ROTATE_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
-    }
-
-    fn sleep(&mut self, most: Duration) {
-        std::thread::sleep(Duration::from_micros(self.below(most.as_micros() as u64)));
-    }
+fn sleep(dice: &mut Dice, most: Duration) {
+    std::thread::sleep(Duration::from_micros(dice.roll(most.as_micros() as usize) as u64));
 }
 
 /// What runs note in their journal: a line with `+` before an envelope is written, one with `=` when it is done.
@@ -115,22 +90,22 @@ fn kill_again_and_again(
     (kills, envelopes): (u64, u64),
     mut after: impl FnMut(),
 ) -> u64 {
-    let (mut dice, mut noted) = (Dice::new(what), Noted::new(place));
+    let (mut dice, mut noted) = (dice("ROTATE_SEED", what), Noted::new(place));
     let (mut killed, mut done, mut unsure) = (0, vec![], 0);
     for kill in 0..kills {
         noted.on_their_way.clear();
         let at = noted.done();
-        let share = dice.below(2 * envelopes.saturating_sub(at) / (kills - kill) + 1);
+        let share = dice.roll((2 * envelopes.saturating_sub(at) / (kills - kill) + 1) as usize) as u64;
         let mut command = service.program(place, REWRAP);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut run = Killed::spawn(&mut command);
         if share == 0 {
-            dice.sleep(BEGINS);
+            sleep(&mut dice, BEGINS);
         }
         while noted.done() < at + share && run.0.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));
         }
-        dice.sleep(Duration::from_millis(2));
+        sleep(&mut dice, Duration::from_millis(2));
         run.0.kill().unwrap();
         killed += u64::from(run.0.wait().unwrap().code().is_none());
         done.push(noted.done());

@@ -1,14 +1,12 @@
 //! `sync` of the real program against a model, on a disk, B2 and S3: random edits, runs that are killed at any moment, writers
 //! beside each other, a rewrap meanwhile. Whatever happened, the next whole run makes both sides alike, and what is restored
 //! elsewhere is the source. `SYNC_SECONDS` makes it longer, `SYNC_SEED` draws the same edits again.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "moments are drawn by the clock, or by what the environment says"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test writes files of its own")]
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::chance::{dice, number};
 use crate::common::{Killed, Place, ended, noise, objects, same_trees};
 use crate::edits::{Dice, edit};
 use crate::rotate_servers::Service;
@@ -17,10 +15,6 @@ use crate::server::World;
 use crate::sync::totals;
 
 const PUSH: &str = "--json sync src @ --delete --force";
-
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
-}
 
 fn s3(versions: Versions) -> Service {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -44,10 +38,8 @@ fn restored(service: &Service, place: &Place, key: &str, what: &str) {
 
 /// Rounds of edits and killed runs, then a whole run and a restore; as long as there is time.
 fn model(service: &Service, place: &Place, what: &str) {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let seed = number("SYNC_SEED", clock.as_nanos() as u64) | 1;
-    println!("{what}: SYNC_SEED={seed}");
-    let (mut dice, began) = (Dice(seed), Instant::now());
+    let (mut dice, began) = (dice("SYNC_SEED", what), Instant::now());
+    let seed = dice.0;
     let time = Duration::from_secs(number("SYNC_SECONDS", 15));
     place.mkdir("src");
     place.write("src/begin", "something");
