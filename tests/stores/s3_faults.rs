@@ -187,6 +187,35 @@ fn a_lost_answer_is_found_by_looking() {
 }
 
 #[test]
+fn a_completion_that_fails_for_ever_is_looked_into() {
+    // Radosgw says so of uploads that were completed or aborted; of their parts, that there is no such key.
+    for (code, is_there) in [("NoSuchUpload", true), ("NoSuchKey", true), ("NoSuchKey", false)] {
+        let stub = stub(move |request| {
+            let head = Answer::new(200, "").with("content-length", "4").with("etag", "\"e9-1\"");
+            match request {
+                request if is_complete(request) => Some(Answer::error(500, "InternalError")),
+                request if request.is("GET", "uploadId=") => Some(Answer::error(404, code)),
+                request if request.is("HEAD", "object") && is_there => {
+                    Some(head.with("x-amz-meta-sidekey-id", ID))
+                }
+                request if request.is("HEAD", "object") => Some(Answer::new(404, "")),
+                _ => None,
+            }
+        });
+        let (store, _) = retrying(&stub);
+        block_on(async {
+            let upload = store.upload("object", &with_id()).await.unwrap();
+            upload.part(1, "body".into()).await.unwrap();
+            match is_there {
+                true => assert_eq!(upload.complete(1).await.unwrap().version, "etag:e9-1"),
+                false => assert_kind(upload.complete(1).await, ErrorKind::NotFound),
+            }
+        });
+        assert_eq!(stub.count("POST", "uploadId="), 1);
+    }
+}
+
+#[test]
 fn a_lost_answer_about_what_was_replaced_is_a_conflict() {
     for (size, id) in [("4", "ffffffffffffffffffffffffffffffff"), ("5", ID)] {
         let mut completes = [Answer::lost(), Answer::error(404, "NoSuchUpload")].into_iter();

@@ -235,7 +235,10 @@ impl S3Upload {
     }
 
     async fn not_completed(&self, fault: Fault, total: u64) -> Result<Written> {
-        let is_gone = fault.code == "NoSuchUpload" || (fault.is_not_found() && fault.code != "NoSuchKey");
+        let is_forgotten = fault.status == 500 && self.is_forgotten().await;
+        let is_gone = is_forgotten
+            || fault.code == "NoSuchUpload"
+            || (fault.is_not_found() && fault.code != "NoSuchKey");
         let was_asked = self.state().unsure;
         // Without an answer to the first time, this may be the answer to what that did.
         if is_gone || (was_asked && matches!(fault.status, 409 | 412)) {
@@ -247,6 +250,9 @@ impl S3Upload {
                     .says(ErrorKind::Conflict, "the upload is gone, and something else has the name")
                     .hint("look what is there before it is done again"));
             }
+        }
+        if is_forgotten {
+            return Err(fault.says(ErrorKind::NotFound, "the upload was completed or aborted"));
         }
         // What was begun before the other write is not completed over it, however often it is asked.
         if fault.code == "ConditionalRequestConflict" {
@@ -262,6 +268,16 @@ impl S3Upload {
             self.state().unsure = true;
         }
         Err(error)
+    }
+
+    /// Whether the service knows nothing of it any more. Radosgw answers the completion of such an upload with 500, always.
+    async fn is_forgotten(&self) -> bool {
+        let Ok(client) = self.store.client().await else { return false };
+        let (bucket, key) = (self.store.bucket_name(), &self.key);
+        let request = client.list_parts().bucket(bucket).key(key).upload_id(&self.id).max_parts(1);
+        let request = with_key!(request, customer_key(self.options.encryption.as_ref()));
+        let listed = self.store.answer(WAIT, request.send()).await;
+        listed.is_err_and(|fault| ["NoSuchUpload", "NoSuchKey"].contains(&&*fault.code))
     }
 
     fn remember(&self, written: Written) -> Written {
