@@ -108,7 +108,8 @@ impl World {
 
 fn read_all(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).expect("a folder of fixtures");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = paths.filter(|path| path.is_file()).collect();
     paths.sort();
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
     paths.iter().map(|path| (name(path), std::fs::read(path).expect("a file"))).collect()
