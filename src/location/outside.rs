@@ -4,17 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::OnceCell;
 
 use super::{Location, RESERVED, vault};
-use crate::store::facts::Facts;
-use crate::store::{
-    Bucket, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, PutOptions, Resumed,
-    Right, Store, Unfinished, Upload, VersionId, Written,
-};
+use crate::store::layer::Layer;
+use crate::store::{Download, GetOptions, ListOptions, Listed, Store};
 use crate::vault::names::is_encrypted;
 use crate::vault::settings::Settings;
 use crate::{Error, ErrorKind, Result};
@@ -72,25 +68,9 @@ fn tells(key: &str) -> bool {
 }
 
 #[async_trait]
-impl Store for Outside {
-    fn show(&self, key: &str) -> String {
-        self.inner.show(key)
-    }
-
-    async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
-    }
-
-    async fn conditions(&self) -> Result<Conditions> {
-        self.inner.conditions().await
-    }
-
-    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        self.inner.put(key, body, options).await
-    }
-
-    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
-        self.inner.upload(key, options).await
+impl Layer for Outside {
+    fn below(&self) -> &dyn Store {
+        self.inner.as_ref()
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -99,10 +79,6 @@ impl Store for Outside {
             self.look().await?;
         }
         got
-    }
-
-    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
-        self.inner.stat(key, version).await
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
@@ -124,52 +100,6 @@ impl Store for Outside {
             next.map(|next| (next, (Some(listed), false)))
         })
         .boxed()
-    }
-
-    async fn delete(&self, key: &str, version: &VersionId) -> Result<()> {
-        self.inner.delete(key, version).await
-    }
-
-    async fn hide(&self, key: &str) -> Result<VersionId> {
-        self.inner.hide(key).await
-    }
-
-    async fn copy(
-        &self,
-        from: &str,
-        version: Option<&VersionId>,
-        to: &str,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.inner.copy(from, version, to, options).await
-    }
-
-    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
-        self.inner.unfinished(prefix)
-    }
-
-    async fn abort(&self, unfinished: &Unfinished) -> Result<()> {
-        self.inner.abort(unfinished).await
-    }
-
-    async fn resume(&self, unfinished: &Unfinished, options: &PutOptions) -> Result<Resumed> {
-        self.inner.resume(unfinished, options).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        self.inner.check_key(key)
-    }
-
-    async fn require(&self, prefix: &str, rights: &[Right]) -> Result<()> {
-        self.inner.require(prefix, rights).await
-    }
-
-    async fn facts(&self, prefix: &str) -> Result<Facts> {
-        self.inner.facts(prefix).await
-    }
-
-    fn bucket(&self) -> Option<&dyn Bucket> {
-        self.inner.bucket()
     }
 }
 
