@@ -12,9 +12,6 @@ scratch() {
     unset SIDEKEY_PASSPHRASE SIDEKEY_NEW_PASSPHRASE
 }
 
-# Without link-time optimisation: the linker would do all dependencies again for every one of the test programs.
-export CARGO_PROFILE_RELEASE_LTO=off
-
 step_fmt() {
     cargo fmt --check
 }

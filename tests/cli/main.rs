@@ -27,6 +27,7 @@ mod legacy;
 mod log;
 mod ls;
 mod put;
+mod recipes;
 mod remote;
 mod rewrap;
 mod rm;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::common::{Ended, Place, SIDEKEY, ended, objects};
-use crate::s3_server::{self, Versions};
+use crate::s3_server::{self, Counting, Versions};
 use crate::server::World;
 
 pub(crate) const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
@@ -123,6 +123,33 @@ fn each_envelope_takes_the_calls_that_the_docs_say() {
     let listings = calls.of("b2_list_file_versions") + calls.of("b2_list_file_names");
     assert!(listings <= 4, "{:?}", calls.calls);
     assert_eq!(calls.violations, [""; 0]);
+}
+
+#[test]
+fn each_envelope_on_s3_takes_the_calls_that_the_docs_say() {
+    const FILES: u64 = 40;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for (versions, deleted) in [(Versions::On, FILES), (Versions::Off, 0)] {
+        let (counting, bucket) = (Counting::start(), runtime.block_on(s3_server::bucket(versions)));
+        let service = Service::s3(&bucket, &counting.address);
+        let place = Place::with_keys();
+        place.mkdir("tree");
+        for number in 0..FILES {
+            place.write(format!("tree/{number}"), format!("contents of {number}"));
+        }
+        service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
+        counting.counts();
+        let run = service.run(&place, &format!("{REWRAP} --jobs 2")).good();
+        assert_eq!((count(&run, "rewrapped"), count(&run, "tried")), (FILES, FILES));
+        let calls = counting.counts();
+        println!("{versions:?}: {calls:?}");
+        // A few more try the bucket's conditions, and list.
+        let of = |method: &str| calls.get(method).copied().unwrap_or_default();
+        assert!((4 * FILES..4 * FILES + 20).contains(&of("GET")), "{versions:?}: {calls:?}");
+        assert!((FILES..FILES + 10).contains(&of("PUT")), "{versions:?}: {calls:?}");
+        assert!((deleted..deleted + 10).contains(&of("DELETE")), "{versions:?}: {calls:?}");
+        assert_eq!(of("HEAD"), 0, "{versions:?}: {calls:?}");
+    }
 }
 
 /// Plans, rewraps, and audits what is there with an older version of every tenth; and once more when all is done.

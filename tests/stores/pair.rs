@@ -8,11 +8,12 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sidekey::format::{Envelope, Header};
 use sidekey::keys::{KeyFile, PrivateKey, PublicKey};
@@ -31,13 +32,16 @@ use sidekey::store::faulty::{Fault, Faulty};
 use sidekey::store::layer::Layer;
 use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
+use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{
-    Body, Capabilities, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
+    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
+    Unfinished, VersionId,
 };
 use sidekey::{DataId, ErrorKind, Result, wrap};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::b2::{once, trying};
+use crate::s3_server::{self, Versions};
 use crate::server::World;
 
 const DAYS_40: Duration = Duration::from_secs(40 * 24 * 60 * 60);
@@ -69,12 +73,13 @@ fn public(key: &PrivateKey) -> PublicKey {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    /// What is put in parts holds `long` bytes.
+    fn new(long: usize) -> Self {
         let (old, new) = (private_key("pkcs8.pem"), private_key("c-worked-example.pem"));
         let names = ["older", "old", "orphan", "beside", "new", "again", "long", "long again"];
         let pair = |name: &'static str| {
             let (id, key) = (DataId::generate(&OsRandom).unwrap(), FileKey::generate(&OsRandom).unwrap());
-            let plain = if name.starts_with("long") { vec![7; 150_000] } else { name.as_bytes().to_vec() };
+            let plain = if name.starts_with("long") { vec![7; long] } else { name.as_bytes().to_vec() };
             let mut container = Vec::new();
             seal(&key, id, None, plain.as_slice(), &mut container, &OsRandom, &SealOptions::default())
                 .unwrap();
@@ -110,6 +115,73 @@ impl Layer for Narrow {
     }
 }
 
+/// A store whose objects can be made older than they are, for a service that has one clock for all.
+#[derive(Debug)]
+struct Aging {
+    below: Arc<dyn Store>,
+    /// The objects by key and version, and the unfinished uploads by key and id, that are forty days older each time.
+    older: Mutex<Vec<BTreeSet<(String, String)>>>,
+}
+
+impl Aging {
+    fn new(below: Arc<dyn Store>) -> Self {
+        Self { below, older: Mutex::default() }
+    }
+
+    async fn age(&self) {
+        let all = ListOptions { versions: true, ..ListOptions::default() };
+        let objects = self.below.list(all).map_ok(|line| match line {
+            Listed::Object(object) => (object.key, object.version.to_string()),
+            Listed::Folder(folder) => unreachable!("{folder}"),
+        });
+        let unfinished = self.below.unfinished("").map_ok(|unfinished| (unfinished.key, unfinished.id));
+        let these = objects.chain(unfinished).try_collect().await.unwrap();
+        self.older.lock().unwrap().push(these);
+    }
+
+    fn aged(&self, key: &str, id: impl ToString, time: SystemTime) -> SystemTime {
+        let this = (key.to_owned(), id.to_string());
+        let times = self.older.lock().unwrap().iter().filter(|these| these.contains(&this)).count();
+        time - DAYS_40 * u32::try_from(times).unwrap()
+    }
+
+    fn object(&self, object: Object) -> Object {
+        Object { modified: self.aged(&object.key, &object.version, object.modified), ..object }
+    }
+}
+
+#[async_trait]
+impl Layer for Aging {
+    fn below(&self) -> &dyn Store {
+        self.below.as_ref()
+    }
+
+    async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
+        let found = self.below.get(key, options).await?;
+        Ok(Download { object: self.object(found.object), body: found.body })
+    }
+
+    async fn stat(&self, key: &str, version: Option<&VersionId>) -> Result<Object> {
+        Ok(self.object(self.below.stat(key, version).await?))
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
+        let aged = move |line| match line {
+            Listed::Object(object) => Listed::Object(self.object(object)),
+            folder @ Listed::Folder(_) => folder,
+        };
+        self.below.list(options).map_ok(aged).boxed()
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxStream<'_, Result<Unfinished>> {
+        let aged = move |found: Unfinished| {
+            let started = self.aged(&found.key, &found.id, found.started);
+            Unfinished { started, ..found }
+        };
+        self.below.unfinished(prefix).map_ok(aged).boxed()
+    }
+}
+
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -117,6 +189,8 @@ enum Kind {
     Local,
     /// Backblaze B2, as the test server has it.
     B2,
+    /// S3, as LocalStack has it.
+    S3(Versions),
 }
 
 const KINDS: [Kind; 5] = [
@@ -127,12 +201,17 @@ const KINDS: [Kind; 5] = [
     Kind::Local,
 ];
 
-/// A store, and its contents where they can be kept and aged.
+/// A store, and what it is made of.
 struct Site {
     store: Arc<dyn Store>,
-    memory: Option<MemoryStore>,
-    folder: Option<tempfile::TempDir>,
-    world: Option<World>,
+    backing: Backing,
+}
+
+enum Backing {
+    Memory(MemoryStore),
+    Folder(tempfile::TempDir),
+    B2(World),
+    S3(Arc<Aging>),
 }
 
 impl Site {
@@ -143,44 +222,46 @@ impl Site {
             Kind::B2 => {
                 let world = World::with_small_parts();
                 let store = Arc::new(Narrow(Arc::new(trying(once(&world)))));
-                Self { store, memory: None, folder: None, world: Some(world) }
+                Self { store, backing: Backing::B2(world) }
+            }
+            Kind::S3(versions) => {
+                let bucket = run(s3_server::bucket(versions));
+                let store = Retry::new(s3_server::store(&bucket), Policy::default());
+                let aging = Arc::new(Aging::new(Arc::new(store)));
+                Self { store: Arc::<Aging>::clone(&aging), backing: Backing::S3(aging) }
             }
         }
     }
 
     fn memory(state: State) -> Self {
         let memory = MemoryStore::from_state(state);
-        Self {
-            store: Arc::new(Narrow(Arc::new(memory.clone()))),
-            memory: Some(memory),
-            folder: None,
-            world: None,
-        }
+        Self { store: Arc::new(Narrow(Arc::new(memory.clone()))), backing: Backing::Memory(memory) }
     }
 
     fn folder(folder: tempfile::TempDir) -> Self {
         let store = LocalStore::open(folder.path()).unwrap();
-        Self { store: Arc::new(Narrow(Arc::new(store))), memory: None, folder: Some(folder), world: None }
+        Self { store: Arc::new(Narrow(Arc::new(store))), backing: Backing::Folder(folder) }
     }
 
     fn copy(&self) -> Self {
-        match (&self.memory, &self.folder) {
-            (Some(memory), _) => Self::memory(memory.state().clone()),
-            (None, Some(folder)) => {
+        match &self.backing {
+            Backing::Memory(memory) => Self::memory(memory.state().clone()),
+            Backing::Folder(folder) => {
                 let copy = tempfile::tempdir().unwrap();
                 copy_folder(folder.path(), copy.path());
                 Self::folder(copy)
             }
-            (None, None) => unreachable!("a service's contents are not copied"),
+            Backing::B2(_) | Backing::S3(_) => unreachable!("a service's contents are not copied"),
         }
     }
 
     /// Everything that is there becomes forty days older.
     fn age(&self) {
-        match (&self.memory, &self.folder) {
-            (Some(memory), _) => memory.state().advance(DAYS_40),
-            (None, Some(folder)) => age_folder(folder.path()),
-            (None, None) => self.world.as_ref().unwrap().age(DAYS_40),
+        match &self.backing {
+            Backing::Memory(memory) => memory.state().advance(DAYS_40),
+            Backing::Folder(folder) => age_folder(folder.path()),
+            Backing::B2(world) => world.age(DAYS_40),
+            Backing::S3(aging) => run(aging.age()),
         }
     }
 
@@ -464,8 +545,17 @@ const STOPS: [Stop; 7] = [
 ];
 
 /// The process ends right before a call, or right after it: what a service is asked for, as each case is a bucket of its own.
-const STOPS_ON_A_SERVICE: [Stop; 2] =
+const STOPS_ON_B2: [Stop; 2] =
     [Stop::Dies(Fault::Before(ErrorKind::Transient)), Stop::Dies(Fault::After(ErrorKind::Unsure))];
+
+/// After one call is before the next.
+const STOPS_ON_S3: [Stop; 1] = [Stop::Dies(Fault::After(ErrorKind::Unsure))];
+
+/// So many bytes are several parts of a [`Narrow`] store.
+const LONG: usize = 150_000;
+
+/// A part of S3 has no less than five MiB, but for the last.
+const LONG_ON_S3: usize = (5 << 20) + 1_000;
 
 /// Stops an operation everywhere; says how many times. Every case begins with what `base` makes.
 fn stop_everywhere(
@@ -500,8 +590,8 @@ fn stop_everywhere(
                 .unwrap_or_else(|error| panic!("a second run: {error:?} {:?}: {context}", error.remedy()));
             let held = run(look(fixture, &site.location()));
             check_done(kind, operation, &held, &context);
-            if kind == Kind::B2 {
-                assert_eq!(site.world.as_ref().unwrap().calls().violations, [""; 0], "{context}");
+            if let Backing::B2(world) = &site.backing {
+                assert_eq!(world.calls().violations, [""; 0], "{context}");
             }
             site.age();
             run(perform(Operation::Clean, fixture, &site.location(), false)).unwrap();
@@ -515,7 +605,7 @@ fn stop_everywhere(
 }
 
 fn keeps_versions(kind: Kind) -> bool {
-    matches!(kind, Kind::B2 | Kind::Memory(Features { versions: true, .. }))
+    matches!(kind, Kind::B2 | Kind::S3(Versions::On) | Kind::Memory(Features { versions: true, .. }))
 }
 
 /// After a stop: the old content is there or the new one, and all older versions.
@@ -571,7 +661,7 @@ fn check_clean(held: &Held, context: &str) {
 }
 
 fn stop_all(operations: &[Operation]) {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(LONG);
     std::panic::set_hook(Box::new({
         let usual = std::panic::take_hook();
         move |info| {
@@ -617,16 +707,29 @@ fn cleaning_can_be_stopped_everywhere() {
 }
 
 /// The same over HTTP, for a process that dies.
-#[test]
-fn every_call_on_b2_can_be_the_last() {
-    let fixture = Fixture::new();
+fn stop_on_a_service(kind: Kind, long: usize, stops_at: &[Stop]) {
+    let fixture = Fixture::new(long);
     let mut all = 0;
     for operation in &OPERATIONS {
-        let base = || base(&fixture, Kind::B2);
-        let stops = stop_everywhere(&fixture, Kind::B2, *operation, &STOPS_ON_A_SERVICE, base);
-        println!("B2 {operation:?}: {stops} stops");
-        assert!(stops >= 4, "{operation:?}: {stops}");
+        let stops = stop_everywhere(&fixture, kind, *operation, stops_at, || base(&fixture, kind));
+        println!("{kind:?} {operation:?}: {stops} stops");
+        assert!(stops >= 2 * stops_at.len(), "{operation:?}: {stops}");
         all += stops;
     }
-    println!("B2: {all} stops");
+    println!("{kind:?}: {all} stops");
+}
+
+#[test]
+fn every_call_on_b2_can_be_the_last() {
+    stop_on_a_service(Kind::B2, LONG, &STOPS_ON_B2);
+}
+
+#[test]
+fn every_call_on_s3_can_be_the_last() {
+    stop_on_a_service(Kind::S3(Versions::Off), LONG_ON_S3, &STOPS_ON_S3);
+}
+
+#[test]
+fn every_call_on_s3_with_versions_can_be_the_last() {
+    stop_on_a_service(Kind::S3(Versions::On), LONG_ON_S3, &STOPS_ON_S3);
 }

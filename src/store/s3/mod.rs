@@ -6,6 +6,7 @@
 mod bucket;
 mod client;
 mod copy;
+mod etags;
 mod examine;
 mod fault;
 mod list;
@@ -32,6 +33,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{OnceCell, Semaphore};
 
 use self::client::{Certificates, Connected};
+use self::etags::Etags;
 use self::fault::Fault;
 use self::probe::{AlsoHonoured, Honoured};
 use self::versions::Versioning;
@@ -113,6 +115,7 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
         versioning: OnceCell::new(),
         honoured: OnceCell::new(),
         also_honoured: OnceCell::new(),
+        etags: Etags::default(),
         permits,
     };
     Ok(Arc::new(S3Store { shared: Arc::new(shared) }))
@@ -131,6 +134,7 @@ struct Shared {
     versioning: OnceCell<Versioning>,
     honoured: OnceCell<Honoured>,
     also_honoured: OnceCell<AlsoHonoured>,
+    etags: Etags,
     /// One for each request that may be under way.
     permits: Semaphore,
 }

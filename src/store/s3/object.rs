@@ -84,7 +84,10 @@ impl S3Store {
                 let Some(form) = honoured.replace_if else { return Ok(Condition::default()) };
                 let etag = match Which::parse(version) {
                     Which::Null(etag) => etag.to_owned(),
-                    Which::Named(_) => self.etag_of_current(key, version).await?,
+                    Which::Named(_) => match self.shared.etags.of(version) {
+                        Some(etag) => etag,
+                        None => self.etag_of_current(key, version).await?,
+                    },
                 };
                 Ok(Condition { if_match: Some(form.of(&etag)), if_none_match: None })
             }
@@ -145,9 +148,13 @@ impl S3Store {
                 ));
             }
         };
+        let version = id(answer.version_id(), answer.e_tag());
+        if let (Which::Named(_), Some(etag)) = (Which::parse(&version), answer.e_tag()) {
+            self.shared.etags.note(&version, bare(etag));
+        }
         let object = Object {
             key: key.to_owned(),
-            version: id(answer.version_id(), answer.e_tag()),
+            version,
             // Of a version that is asked for by its id nobody says whether a newer one came.
             latest: options.version.is_none(),
             marker: false,
