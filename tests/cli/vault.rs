@@ -542,6 +542,36 @@ fn reencrypt_keeps_names_and_writes_records() {
     }
 }
 
+/// What ends a master key that a thief may have: another vault beside, with everything in it.
+#[test]
+fn a_vault_goes_into_another_one_and_nothing_of_the_first_opens_it() {
+    let place = vault();
+    place.mkdir("vault-2");
+    place.sidekey("init vault-2 -r keys/new.pub.pem").good();
+    let line = "sync -i keys/old.pem vault vault-2 --json";
+    let first = objects(&place.sidekey(line).good().stdout).pop().unwrap();
+    assert_eq!((&first["failed"], &first["deleted"]), (&0.into(), &0.into()), "{first:?}");
+    place.sidekey("get -i keys/new.pem vault-2/ back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    place.sidekey("verify --level full -i keys/new.pem vault-2").good();
+    // No name, no envelope and no byte of contents is the same, and the old key opens nothing.
+    let names = |folder: &str| -> std::collections::BTreeSet<_> {
+        let of = files(&place, folder).into_iter();
+        of.filter(|path| path.extension().is_some_and(|ending| ending == "enc"))
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect()
+    };
+    let (was, is) = (names("vault"), names("vault-2"));
+    assert_eq!(was.intersection(&is).filter(|name| !name.to_string_lossy().contains("master")).count(), 0);
+    place.sidekey("audit -i keys/old.pem vault-2").good();
+    let other = elsewhere(&place);
+    place.shell(&format!("cp -a vault-2 '{}'", other.root().display())).good();
+    assert_eq!(other.sidekey("vault join vault-2 -i keys/old.pem").code, Some(1));
+    other.sidekey("vault join vault-2 -i keys/new.pem").good();
+    let again = objects(&place.sidekey(line).good().stdout).pop().unwrap();
+    assert_eq!((&again["new"], &again["changed"], &again["bytes"]), (&0.into(), &0.into(), &0.into()));
+}
+
 #[test]
 fn names_that_can_be_go_there_and_back_and_others_fail_before_anything_is_sent() {
     let place = Place::with_keys();
