@@ -16,6 +16,7 @@ import time
 
 import bench_rotation
 import bench_services
+import bench_sync
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GROUPS = ("files", "kernel", "rewrap", "memory", "small", "location", "listing", "sync", "b2", "s3")
@@ -358,6 +359,7 @@ class Bench:
         kib = int(pathlib.Path(self.path("kib")).read_text())
         self.rows.append(LimitRow(f"resident memory: second sync, {many:,} files", kib / 1024, "MiB", 96))
         fresh(), self.remover("many")()
+        bench_sync.services(self, sys.modules[__name__])
 
     def remembering(self, *words):
         """A command that keeps its state in the folder of the run."""

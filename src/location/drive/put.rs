@@ -1,12 +1,13 @@
 //! Stores a pair.
 
-use std::fmt;
-use std::time::{Duration, Instant, SystemTime};
+mod parts;
+mod request;
 
-use async_trait::async_trait;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use sha1::{Digest as _, Sha1};
+
+pub use self::request::{Begun, Content, Copied, PartSource, PutRequest, Stored, UploadMemory};
 
 use super::fetch;
 use crate::format::envelope::MAX_BYTES;
@@ -18,123 +19,11 @@ use crate::pair::{
     LocatedPutStep as Step,
 };
 use crate::store::{
-    Capabilities, Conditions, CustomerKey, DATA_ID_INFO, Encryption, Info, OnlyIf, Part, PutOptions, Resumed,
-    Store, Unfinished, Upload, VersionId, Written,
+    Capabilities, Conditions, DATA_ID_INFO, Encryption, Info, OnlyIf, PutOptions, Store, Upload, VersionId,
+    Written,
 };
 use crate::vault::info::INFO_INFO;
-use crate::{DataId, Error, ErrorKind, Result, hex};
-
-/// A part where parts go out side by side.
-const PARALLEL_PART: u64 = 8 << 20;
-/// A part where they go out one after the other: it stays in the processor's cache.
-const SERIAL_PART: u64 = 1 << 20;
-/// A part of what has no known length: 10,000 of them are 156 GiB.
-const UNKNOWN_PART: u64 = 16 << 20;
-/// How many bytes of parts are under way at the most.
-const IN_FLIGHT: u64 = 32 << 20;
-
-/// A pair to store.
-#[derive(Debug)]
-pub struct PutRequest<'a> {
-    /// The stored name of the container, relative to the location.
-    pub stored: &'a str,
-    /// The container's data id.
-    pub data_id: DataId,
-    /// The text of its envelope.
-    pub envelope: Bytes,
-    /// The container.
-    pub content: Content<'a>,
-    /// How the service is asked to encrypt the envelope.
-    pub envelope_encryption: Option<Encryption>,
-    /// How it is asked to encrypt the container. Its own key must not be the only way to the envelope.
-    pub container_encryption: Option<Encryption>,
-    /// What becomes of a container that has the name already.
-    pub if_exists: IfExists,
-    /// Where the upload of parts is remembered, so that another run can go on with it.
-    pub memory: Option<&'a dyn UploadMemory>,
-}
-
-/// Remembers an upload on this machine.
-pub trait UploadMemory: fmt::Debug + Send + Sync {
-    /// What an earlier run began: with the same file key, the same parts, and an envelope that is there.
-    fn begun(&self) -> Option<Begun>;
-
-    /// An upload has begun. It is sent only when this is kept.
-    ///
-    /// # Errors
-    /// What keeping it fails with.
-    fn begin(&self, upload: &Unfinished, part_len: u64) -> Result<()>;
-}
-
-/// An upload that was begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// The store's name for it.
-    pub upload: Unfinished,
-    /// The length of its parts but the last, in bytes.
-    pub part_len: u64,
-    /// How long ago its envelope was about to be written.
-    pub age: Duration,
-}
-
-/// The bytes of a container.
-pub enum Content<'a> {
-    /// All of them.
-    Whole(Bytes),
-    /// As they are made.
-    Parts {
-        /// How many there are in all, where it is known.
-        size: Option<u64>,
-        /// Makes them.
-        source: &'a mut dyn PartSource,
-    },
-    /// Those of a container that is there under another name.
-    Copy(Copied),
-}
-
-/// A container that is copied within its store.
-#[derive(Clone, Debug)]
-pub struct Copied {
-    /// Its key.
-    pub key: String,
-    /// Which version.
-    pub version: VersionId,
-    /// Its first bytes: its header.
-    pub head: Bytes,
-    /// Its length in bytes.
-    pub size: u64,
-    /// The key under which the service keeps it, where it has one of its own.
-    pub source_key: Option<CustomerKey>,
-}
-
-impl fmt::Debug for Content<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(bytes) => write!(f, "Whole({})", bytes.len()),
-            Self::Parts { size, .. } => write!(f, "Parts({size:?})"),
-            Self::Copy(copied) => write!(f, "Copy({copied:?})"),
-        }
-    }
-}
-
-/// Makes a container in parts, each once.
-#[async_trait]
-pub trait PartSource: Send {
-    /// The next part: exactly `len` bytes, but for the last; nothing at the end.
-    ///
-    /// # Errors
-    /// Whatever ends the upload: the container then never gets its name.
-    async fn next(&mut self, len: usize) -> Result<Option<Bytes>>;
-}
-
-/// How a put ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// The pair is there, and durable.
-    Stored(Written),
-    /// A container has the name already, and was to stay.
-    Exists,
-}
+use crate::{DataId, Error, ErrorKind, Result};
 
 /// Stores a pair: the envelope first, the container when that is confirmed. Nothing is ever deleted.
 ///
@@ -384,123 +273,6 @@ impl<'l, 'r> Putting<'l, 'r> {
         }
     }
 
-    /// Sends all parts but the name. What turns out to be one part is kept, to be sent whole.
-    async fn send_parts(&mut self) -> Result<Reply> {
-        if matches!(self.request.content, Content::Copy(_)) {
-            return Ok(Reply::Done);
-        }
-        let taken = std::mem::replace(&mut self.request.content, Content::Whole(Bytes::new()));
-        let Content::Parts { size, source } = taken else { return Ok(Reply::Failed) };
-        let begun = self.request.memory.and_then(UploadMemory::begun);
-        let len = match begun.as_ref().and_then(|begun| usize::try_from(begun.part_len).ok()) {
-            Some(len) => len.max(1),
-            None => part_len(&self.capabilities, size).map_err(|error| error.about(self.shown()))?,
-        };
-        let first = source.next(len).await?.unwrap_or_default();
-        self.head = head_of(&first);
-        let second = match first.len() < len {
-            true => None,
-            false => source.next(len).await?,
-        };
-        let Some(second) = second else {
-            self.size = first.len() as u64;
-            self.request.content = Content::Whole(first);
-            return Ok(Reply::Done);
-        };
-        let options = PutOptions { size, ..self.options(self.request.if_exists == IfExists::Replace) };
-        let Resumed { upload, parts: have } = self.begin(begun, len, &options).await?;
-        match self.send(upload.as_ref(), &have, [first, second], source, len).await {
-            Ok(parts) => {
-                self.upload = Some((upload, parts));
-                Ok(Reply::Done)
-            }
-            Err(error) => {
-                // What is left of it is gone on with, where it is remembered, and found by `clean`.
-                if !self.is_remembered(upload.as_ref(), &error) {
-                    let _ = upload.abort().await;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Goes on with the upload of an earlier run, or begins one; whichever it is, it is remembered.
-    async fn begin(&mut self, begun: Option<Begun>, len: usize, options: &PutOptions) -> Result<Resumed> {
-        if let Some(begun) = begun {
-            match self.store.resume(&begun.upload, options).await {
-                Ok(resumed) => return Ok(resumed),
-                // It was thrown away; its envelope is there all the same, and the file key serves the same bytes.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Refused) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let upload = self.store.upload(&self.container, options).await?;
-        if let (Some(memory), Some(id)) = (self.request.memory, upload.id()) {
-            let (key, id) = (self.container.clone(), id.to_owned());
-            let unfinished = Unfinished { key, id, started: SystemTime::UNIX_EPOCH };
-            if let Err(error) = memory.begin(&unfinished, len as u64) {
-                let _ = upload.abort().await;
-                return Err(error);
-            }
-        }
-        Ok(Resumed { upload, parts: vec![] })
-    }
-
-    /// Whether another run can go on after this error: the source and the request are as good as they were.
-    fn is_remembered(&self, upload: &dyn Upload, error: &Error) -> bool {
-        let passing = !matches!(
-            error.kind(),
-            ErrorKind::Auth | ErrorKind::Conflict | ErrorKind::Input | ErrorKind::Usage
-        );
-        passing && self.request.memory.is_some() && upload.id().is_some()
-    }
-
-    /// Sends what was read already and what is left, several parts at a time where the store takes them.
-    async fn send(
-        &mut self,
-        upload: &dyn Upload,
-        have: &[Part],
-        read: [Bytes; 2],
-        source: &mut dyn PartSource,
-        len: usize,
-    ) -> Result<u32> {
-        let most = self.capabilities.max_parts;
-        let too_many = || {
-            Error::input(format!("is longer than {most} parts of {len} bytes, the most that the store takes"))
-                .about(self.store.show(&self.container))
-                .hint("give its length before, so that longer parts are chosen, or split it")
-        };
-        let (mut parts, mut size, mut ended) = (0u32, 0u64, false);
-        let bodies = stream::iter(read.map(Ok)).chain(rest(source, len)).map(|body| {
-            let body = body?;
-            if ended {
-                return Err(Error::usage("a part of a container is shorter than it was to be"));
-            }
-            ended = body.len() != len;
-            size += body.len() as u64;
-            parts += 1;
-            if parts > most { Err(too_many()) } else { Ok((parts, body)) }
-        });
-        let at_once = match self.capabilities.parallel_parts {
-            true => usize::try_from(IN_FLIGHT / len as u64)
-                .unwrap_or(1)
-                .clamp(1, self.capabilities.concurrency.max(1)),
-            false => 1,
-        };
-        bodies
-            .map_ok(|(number, body)| async move {
-                match have.iter().any(|part| is_part(part, number, &body)) {
-                    true => Ok(()),
-                    false => upload.part(number, body).await,
-                }
-            })
-            .try_buffer_unordered(at_once)
-            .try_for_each(|()| std::future::ready(Ok(())))
-            .await?;
-        self.size = size;
-        Ok(parts)
-    }
-
     async fn confirm_envelope(&mut self) -> Result<Reply> {
         match self.store.stat(&self.envelope, None).await {
             Ok(_) => Ok(Reply::Done),
@@ -685,50 +457,11 @@ fn head_of(bytes: &Bytes) -> Bytes {
     bytes.slice(..bytes.len().min(HEADER_LEN))
 }
 
-/// Whether a store has these bytes as this part. Whoever sends parts under the same upload sends the same bytes; where the
-/// store tells a digest, it is compared all the same.
-fn is_part(part: &Part, number: u32, body: &Bytes) -> bool {
-    part.number == number
-        && part.size == body.len() as u64
-        && part.sha1.as_ref().is_none_or(|sha1| *sha1 == sha1_of(body))
-}
-
-fn sha1_of(body: &[u8]) -> String {
-    hex(&Sha1::digest(body))
-}
-
-fn rest(source: &mut dyn PartSource, len: usize) -> impl Stream<Item = Result<Bytes>> + Send {
-    stream::try_unfold(
-        source,
-        move |source| async move { Ok(source.next(len).await?.map(|body| (body, source))) },
-    )
-}
-
-/// The length of all parts but the last.
-fn part_len(capabilities: &Capabilities, size: Option<u64>) -> Result<usize> {
-    let most = u64::from(capabilities.max_parts.max(1));
-    let usual = match capabilities.parallel_parts {
-        true => PARALLEL_PART,
-        false => SERIAL_PART,
-    };
-    let usual = match size {
-        None if usual.saturating_mul(most) < UNKNOWN_PART.saturating_mul(10_000) => UNKNOWN_PART,
-        _ => usual,
-    };
-    let needed = size.unwrap_or(0).div_ceil(most).next_multiple_of(SERIAL_PART);
-    let len = usual.max(needed).max(capabilities.min_part).min(capabilities.max_part);
-    if size.is_some_and(|size| len.saturating_mul(most) < size) {
-        return Err(Error::input(format!(
-            "is longer than {most} parts of {len} bytes, the most that the store takes"
-        ))
-        .hint("split it"));
-    }
-    usize::try_from(len).map_err(|_| Error::input("needs parts that do not fit into memory"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use async_trait::async_trait;
 
     use super::*;
     use crate::format::Header;
@@ -803,7 +536,7 @@ mod tests {
 
     #[test]
     fn parts_become_one_object_whatever_their_number() {
-        let most = SERIAL_PART as usize * 16;
+        let most = 16 << 20;
         for (size, len) in [(None, 0), (None, 5), (None, most), (None, most + 1), (Some(3 << 23), 3 << 23)] {
             let store = MemoryStore::new(VERSIONS);
             let mut source = Bytewise(container(len));
@@ -851,28 +584,5 @@ mod tests {
                 assert_eq!(keys(&store.state()), [key]);
             }
         }
-    }
-
-    #[test]
-    fn parts_are_long_enough_for_their_number() {
-        let capabilities = |max_part, max_parts, parallel_parts| Capabilities {
-            versions: true,
-            info: true,
-            info_in_list: true,
-            customer_keys: false,
-            parallel_parts,
-            min_part: 5 << 20,
-            max_part,
-            max_parts,
-            concurrency: 4,
-            remote: true,
-        };
-        let service = capabilities(5 << 30, 10_000, true);
-        assert_eq!(part_len(&service, None).unwrap(), 16 << 20);
-        assert_eq!(part_len(&service, Some(1)).unwrap(), 8 << 20);
-        assert_eq!(part_len(&service, Some(1 << 40)).unwrap(), 105 << 20);
-        assert_eq!(part_len(&capabilities(1 << 30, u32::MAX, false), None).unwrap(), 5 << 20);
-        let error = part_len(&capabilities(8 << 20, 10, true), Some(81 << 20)).unwrap_err();
-        assert!(error.to_string().contains("10 parts of 8388608 bytes"), "{error}");
     }
 }
