@@ -15,38 +15,32 @@ pub(super) mod parts;
 use std::fs::Metadata as FileMetadata;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 pub use self::options::{PutOptions, Target};
 
 use self::choose::{Names, check_names};
-use self::journal::{Journal, OneTime, Subject};
-use self::pair::{Described, FirstHalf, NewPair};
-use self::parts::{Ended, PartWriter, Parts};
-use crate::crypto::ivs::RepeatableIvs;
+use self::pair::{Described, NewPair};
+use self::parts::{Ended, PartWriter};
 use crate::format::{FileType, Metadata};
+use crate::location::Location;
 use crate::location::customer::PairEncryption;
-use crate::location::drive::{self, Content, IfExists, PutRequest, Stored, UploadMemory};
-use crate::location::{Location, vault};
+use crate::location::drive::IfExists;
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched};
 use crate::ops::runtime;
-use crate::ops::source::{Exactly, describe, open_file, unchanged};
+use crate::ops::source::describe;
 use crate::ops::walk::{self, Found, Walk};
 use crate::random::{OsRandom, Pooled};
 use crate::seal::{SealOptions, seal, sealed_len};
-use crate::secret::{FileKey, IvKey};
 use crate::store::Written;
-use crate::{DataId, Error, ErrorKind, IoContext as _, Result, hex};
+use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
 /// From this size on one file is encrypted by all threads and sent in parts.
 const LARGE: u64 = 4 << 20;
