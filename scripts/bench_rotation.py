@@ -190,9 +190,12 @@ def memory(bench, rows):
     turns.forget()
     for what in ("", ", once more when all is done"):
         kib = bench.folder / "kib"
-        seconds = timed(["/usr/bin/time", "-o", str(kib), "-f", "%M", *turns.command()], turns.environment())
-        bench.rows.append(rows.MemoryRow(f"resident memory: rewrap of a location of {count:,} envelopes, with a report{what}", int(kib.read_text())))
-        bench.notes.append(f"rewrap of {count:,} envelopes on tmpfs{what}: {seconds:,.0f} s, {count / seconds:,.0f}/s.")
+        seconds = timed(["/usr/bin/time", "-o", str(kib), "-f", "%M %U %S", *turns.command()], turns.environment())
+        peak, user, system = kib.read_text().split()
+        busy = float(user) + float(system)
+        bench.rows.append(rows.MemoryRow(f"resident memory: rewrap of a location of {count:,} envelopes, with a report{what}", int(peak)))
+        bench.notes.append(f"rewrap of {count:,} envelopes on tmpfs{what}: {seconds:,.0f} s, {count / seconds:,.0f}/s; {busy:,.0f} s of processor time, "
+                           f"{1000 * busy / count:.2f} ms each.")
     journal = sum(path.stat().st_size for path in turns.state.rglob("rewrap-*"))
     report = pathlib.Path(bench.path("rotation.jsonl")).stat().st_size
     bench.notes.append(f"Of {count:,} envelopes the journal is {journal / count:.0f} and the report {report / count:.0f} bytes each.")
