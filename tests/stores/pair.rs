@@ -131,7 +131,7 @@ impl Aging {
     async fn age(&self) {
         let all = ListOptions { versions: true, ..ListOptions::default() };
         let objects = self.below.list(all).map_ok(|line| match line {
-            Listed::Object(object) => (object.key, object.version.to_string()),
+            Listed::Object(object) => (object.key, object.version),
             Listed::Folder(folder) => unreachable!("{folder}"),
         });
         let unfinished = self.below.unfinished("").map_ok(|unfinished| (unfinished.key, unfinished.id));
@@ -139,8 +139,8 @@ impl Aging {
         self.older.lock().unwrap().push(these);
     }
 
-    fn aged(&self, key: &str, id: impl ToString, time: SystemTime) -> SystemTime {
-        let this = (key.to_owned(), id.to_string());
+    fn aged(&self, key: &str, id: &str, time: SystemTime) -> SystemTime {
+        let this = (key.to_owned(), id.to_owned());
         let times = self.older.lock().unwrap().iter().filter(|these| these.contains(&this)).count();
         time - DAYS_40 * u32::try_from(times).unwrap()
     }
