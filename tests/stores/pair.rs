@@ -34,8 +34,8 @@ use sidekey::store::local::LocalStore;
 use sidekey::store::memory::{Features, MemoryStore, State};
 use sidekey::store::retry::{Policy, Retry};
 use sidekey::store::{
-    Body, Capabilities, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, Store,
-    Unfinished, VersionId,
+    Body, Capabilities, Conditions, Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions,
+    Store, Unfinished, Upload, VersionId, Written,
 };
 use sidekey::{DataId, ErrorKind, Result, wrap};
 use tokio::runtime::{Builder, Runtime};
@@ -119,13 +119,15 @@ impl Layer for Narrow {
 #[derive(Debug)]
 struct Aging {
     below: Arc<dyn Store>,
+    /// Whether conditions of writes arrive; some services ignore them.
+    conditions: bool,
     /// The objects by key and version, and the unfinished uploads by key and id, that are forty days older each time.
     older: Mutex<Vec<BTreeSet<(String, String)>>>,
 }
 
 impl Aging {
-    fn new(below: Arc<dyn Store>) -> Self {
-        Self { below, older: Mutex::default() }
+    fn new(below: Arc<dyn Store>, conditions: bool) -> Self {
+        Self { below, conditions, older: Mutex::default() }
     }
 
     async fn age(&self) {
@@ -145,6 +147,11 @@ impl Aging {
         time - DAYS_40 * u32::try_from(times).unwrap()
     }
 
+    fn heard(&self, options: &PutOptions) -> PutOptions {
+        let only_if = if self.conditions { options.only_if.clone() } else { OnlyIf::Always };
+        PutOptions { only_if, ..options.clone() }
+    }
+
     fn object(&self, object: Object) -> Object {
         Object { modified: self.aged(&object.key, &object.version, object.modified), ..object }
     }
@@ -154,6 +161,19 @@ impl Aging {
 impl Layer for Aging {
     fn below(&self) -> &dyn Store {
         self.below.as_ref()
+    }
+
+    async fn conditions(&self) -> Result<Conditions> {
+        let honoured = self.below.conditions().await?;
+        Ok(if self.conditions { honoured } else { Conditions::default() })
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        self.below.put(key, body, &self.heard(options)).await
+    }
+
+    async fn upload(&self, key: &str, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        self.below.upload(key, &self.heard(options)).await
     }
 
     async fn get(&self, key: &str, options: &GetOptions) -> Result<Download> {
@@ -190,7 +210,10 @@ enum Kind {
     /// Backblaze B2, as the test server has it.
     B2,
     /// S3, as LocalStack has it.
-    S3(Versions),
+    S3 {
+        versions: Versions,
+        conditions: bool,
+    },
 }
 
 const KINDS: [Kind; 5] = [
@@ -224,10 +247,10 @@ impl Site {
                 let store = Arc::new(Narrow(Arc::new(trying(once(&world)))));
                 Self { store, backing: Backing::B2(world) }
             }
-            Kind::S3(versions) => {
+            Kind::S3 { versions, conditions } => {
                 let bucket = run(s3_server::bucket(versions));
                 let store = Retry::new(s3_server::store(&bucket), Policy::default());
-                let aging = Arc::new(Aging::new(Arc::new(store)));
+                let aging = Arc::new(Aging::new(Arc::new(store), conditions));
                 Self { store: Arc::<Aging>::clone(&aging), backing: Backing::S3(aging) }
             }
         }
@@ -605,7 +628,10 @@ fn stop_everywhere(
 }
 
 fn keeps_versions(kind: Kind) -> bool {
-    matches!(kind, Kind::B2 | Kind::S3(Versions::On) | Kind::Memory(Features { versions: true, .. }))
+    matches!(
+        kind,
+        Kind::B2 | Kind::S3 { versions: Versions::On, .. } | Kind::Memory(Features { versions: true, .. })
+    )
 }
 
 /// After a stop: the old content is there or the new one, and all older versions.
@@ -724,12 +750,26 @@ fn every_call_on_b2_can_be_the_last() {
     stop_on_a_service(Kind::B2, LONG, &STOPS_ON_B2);
 }
 
+fn stop_on_s3(versions: Versions, conditions: bool) {
+    stop_on_a_service(Kind::S3 { versions, conditions }, LONG_ON_S3, &STOPS_ON_S3);
+}
+
 #[test]
 fn every_call_on_s3_can_be_the_last() {
-    stop_on_a_service(Kind::S3(Versions::Off), LONG_ON_S3, &STOPS_ON_S3);
+    stop_on_s3(Versions::Off, true);
+}
+
+#[test]
+fn every_call_on_s3_without_conditions_can_be_the_last() {
+    stop_on_s3(Versions::Off, false);
 }
 
 #[test]
 fn every_call_on_s3_with_versions_can_be_the_last() {
-    stop_on_a_service(Kind::S3(Versions::On), LONG_ON_S3, &STOPS_ON_S3);
+    stop_on_s3(Versions::On, true);
+}
+
+#[test]
+fn every_call_on_s3_with_versions_without_conditions_can_be_the_last() {
+    stop_on_s3(Versions::On, false);
 }
