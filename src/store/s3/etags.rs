@@ -7,6 +7,8 @@ use crate::store::VersionId;
 
 /// So many are kept: more than are read and not yet written at a time.
 const KEPT: usize = 4096;
+/// What is longer is no name that a service gives, and would let it fill our memory.
+const LONGEST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Etags(Mutex<Kept>);
@@ -20,6 +22,9 @@ struct Kept {
 
 impl Etags {
     pub(super) fn note(&self, version: &VersionId, etag: &str) {
+        if version.len().max(etag.len()) > LONGEST {
+            return;
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.by_version.insert(version.clone(), etag.to_owned()).is_none() {
             kept.order.push_back(version.clone());
@@ -52,5 +57,13 @@ mod tests {
         assert_eq!(etags.of(&format!("v{KEPT}")), Some(format!("f{KEPT}")));
         let kept = etags.0.into_inner().unwrap();
         assert_eq!((kept.by_version.len(), kept.order.len()), (KEPT, KEPT));
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let (etags, long) = (Etags::default(), "x".repeat(LONGEST + 1));
+        etags.note(&"v".to_owned(), &long);
+        etags.note(&long, "e");
+        assert_eq!((etags.of(&"v".to_owned()), etags.of(&long)), (None, None));
     }
 }
