@@ -95,17 +95,23 @@ pub(crate) fn count(run: &Ended, name: &str) -> u64 {
     summary.get(name).and_then(|value| value.as_u64()).unwrap_or_else(|| panic!("{name}: {run:?}"))
 }
 
+/// A place whose small files are stored for `old`, each once.
+fn stored_once(service: &Service, files: u64) -> Place {
+    let place = Place::with_keys();
+    place.mkdir("tree");
+    for number in 0..files {
+        place.write(format!("tree/{number}"), format!("contents of {number}"));
+    }
+    service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
+    place
+}
+
 #[test]
 fn each_envelope_takes_the_calls_that_the_docs_say() {
     const FILES: u64 = 40;
     let world = World::new(&json!({}));
     let service = Service::b2(&world);
-    let place = Place::with_keys();
-    place.mkdir("tree");
-    for number in 0..FILES {
-        place.write(format!("tree/{number}"), format!("contents of {number}"));
-    }
-    service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
+    let place = stored_once(&service, FILES);
     world.reset_calls();
     let run = service.run(&place, &format!("{REWRAP} --jobs 2")).good();
     assert_eq!(
@@ -132,12 +138,7 @@ fn each_envelope_on_s3_takes_the_calls_that_the_docs_say() {
     for (versions, deleted) in [(Versions::On, FILES), (Versions::Off, 0)] {
         let (counting, bucket) = (Counting::start(), runtime.block_on(s3_server::bucket(versions)));
         let service = Service::s3(&bucket, &counting.address);
-        let place = Place::with_keys();
-        place.mkdir("tree");
-        for number in 0..FILES {
-            place.write(format!("tree/{number}"), format!("contents of {number}"));
-        }
-        service.run(&place, "put -q -r keys/old.pub.pem tree/ @").good();
+        let place = stored_once(&service, FILES);
         counting.counts();
         let run = service.run(&place, &format!("{REWRAP} --jobs 2")).good();
         assert_eq!((count(&run, "rewrapped"), count(&run, "tried")), (FILES, FILES));

@@ -54,10 +54,7 @@ impl Putting<'_> {
         found: &Found,
         Named { name, stored }: &Named,
     ) -> Result<()> {
-        let expected = found.metadata.len();
-        let cost = if expected < LARGE { 1 + (expected >> 10) as u32 } else { 0 };
-        let _paid = self.budget.acquire_many(cost).await.map_err(|_| Error::usage("the run is over"))?;
-        let _alone = if expected < LARGE { None } else { Some(self.large.lock().await) };
+        let _turn = self.turn(found.metadata.len()).await?;
         let (mut file, before) = open_file(&found.path, self.options.follow)?;
         let size = before.len();
         let metadata = super::describe_as(found, &before, FileType::File, name);

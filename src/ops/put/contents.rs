@@ -8,6 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use super::journal::{Journal, OneTime, Subject};
 use super::pair::{Described, FirstHalf, NewPair};
@@ -27,18 +28,22 @@ use crate::store::Written;
 use crate::{DataId, Error, ErrorKind, Result, hex};
 
 impl Putting<'_> {
+    /// Waits until a file may be opened, so that those that wait keep nothing open: a small one pays for the memory that it
+    /// takes, a large one is the only one.
+    pub(super) async fn turn(&self, size: u64) -> Result<(SemaphorePermit<'_>, Option<MutexGuard<'_, ()>>)> {
+        let (cost, large) = if size < LARGE { (1 + (size >> 10) as u32, false) } else { (0, true) };
+        let paid = self.budget.acquire_many(cost).await.map_err(|_| Error::usage("the run is over"))?;
+        let alone = if large { Some(self.large.lock().await) } else { None };
+        Ok((paid, alone))
+    }
+
     pub(super) async fn file<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         found: &Found,
         Named { name, stored }: &Named,
     ) -> Result<()> {
-        let expected = found.metadata.len();
-        // What a file costs is paid before it is opened, so that those that wait keep nothing open.
-        let cost = if expected < LARGE { 1 + (expected >> 10) as u32 } else { 0 };
-        let _paid = self.budget.acquire_many(cost).await.map_err(|_| Error::usage("the run is over"))?;
-        let mut alone = if expected < LARGE { None } else { Some(self.large.lock().await) };
-
+        let (_paid, mut alone) = self.turn(found.metadata.len()).await?;
         let (file, before) = open_file(&found.path, self.options.follow)?;
         let size = before.len();
         let metadata = describe_as(found, &before, FileType::File, name);
