@@ -49,7 +49,7 @@ step_build() {
     cargo build --locked --release 2>&1 | { ! grep -A 8 '^warning'; }
 }
 
-# The library brings no command line; the product brings no second RSA.
+# The library brings no command line; the product brings no second RSA, and no second source of randomness.
 step_trees() {
     local library product
     library=$(cargo tree --locked --no-default-features -e normal --prefix none)
@@ -57,6 +57,8 @@ step_trees() {
     grep -q '^aws-lc-rs ' <<<"$library"
     if grep -E '^(clap|clap_complete|clap_mangen|indicatif|rpassword|ctrlc) ' <<<"$library"; then return 1; fi
     if grep -E '^(rsa|openssl-sys|native-tls|ring) ' <<<"$product"; then return 1; fi
+    # .cargo/config.toml was read: what aws-lc would collect entropy with is not in the product.
+    if grep -q jent_read_entropy target/release/sidekey; then return 1; fi
 }
 
 step_tests() {
