@@ -188,10 +188,13 @@ class Bench:
     # --- the kernel and RSA
 
     def kernel(self):
-        pairs = [[float(word) for word in run_text([self.example("kernel_baseline")]).split()] for _ in range(self.args.rounds)]
-        chain, lanes = (statistics.median(column) for column in zip(*pairs))
-        self.rows.append(Row("kernel, one core, CBC alone, beside one chain of the `cbc` crate", f"{lanes:.2f} GB/s", f"{chain:.2f} GB/s",
-                             [ours / theirs for theirs, ours in pairs], 4.5))
+        # The kernel as it is in the product; the chain as fast as it gets.
+        ours, theirs = [], []
+        for _ in range(self.args.rounds):
+            ours.append(float(run_text([self.example("kernel_baseline")]).split()[1]))
+            theirs.append(float(run_text([str(self.args.target.parent / "lto/release/examples/kernel_baseline")]).split()[0]))
+        self.rows.append(Row("kernel, one core, CBC alone, beside one chain of the `cbc` crate", f"{statistics.median(ours):.2f} GB/s",
+                             f"{statistics.median(theirs):.2f} GB/s", [one / two for one, two in zip(ours, theirs)], 4.5))
 
     def example(self, name):
         return str(self.args.target / "examples" / name)

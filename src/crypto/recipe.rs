@@ -7,14 +7,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aes::Aes256;
-use cipher::array::Array;
-use cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::secret::SecretBytes;
+use super::lanes::{Block, CbcDecryptor, CbcEncryptor, CbcLane};
+use crate::secret::{EncKey, SecretBytes};
 use crate::{DataId, Error, Result};
 
 /// The length of an AES block, in bytes (FIPS 197).
@@ -126,6 +124,10 @@ impl RecipeKey {
         padding_len(block.as_slice())
     }
 
+    fn enc_key(&self) -> EncKey {
+        EncKey::from_bytes(&self.0.key)
+    }
+
     fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let mut parts = Box::<KeyAndIv>::default();
         let (key, iv) = bytes.split_at(parts.key.len());
@@ -169,7 +171,10 @@ pub fn data_id(container: &[u8]) -> DataId {
 pub const DATA_ID_COVERS: usize = 64;
 
 /// The deciphering half of the chain, from the first block on.
-pub struct Decryptor(cbc::Decryptor<Aes256>);
+pub struct Decryptor {
+    cbc: CbcDecryptor,
+    before: Block,
+}
 
 impl Decryptor {
     /// Starts at the first block, with the key's own IV.
@@ -182,11 +187,13 @@ impl Decryptor {
     /// `bytes` must be a multiple of 16 long; a shorter tail stays as it is.
     pub fn decrypt(&mut self, bytes: &mut [u8]) {
         let (blocks, _tail) = bytes.as_chunks_mut::<BLOCK>();
-        self.0.decrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        let Some(last) = blocks.last().copied() else { return };
+        self.cbc.decrypt(&self.before, blocks);
+        self.before = last;
     }
 
     fn with_iv(key: &RecipeKey, iv: &[u8; BLOCK]) -> Self {
-        Self(cbc::Decryptor::new((&key.0.key).into(), iv.into()))
+        Self { cbc: CbcDecryptor::new(&key.enc_key()), before: *iv }
     }
 }
 
@@ -197,12 +204,15 @@ impl fmt::Debug for Decryptor {
 }
 
 /// The enciphering half of the chain.
-pub struct Encryptor(cbc::Encryptor<Aes256>);
+pub struct Encryptor {
+    cbc: CbcEncryptor,
+    before: Block,
+}
 
 impl Encryptor {
     /// Starts at the first block, with the key's own IV.
     pub fn new(key: &RecipeKey) -> Self {
-        Self(cbc::Encryptor::new((&key.0.key).into(), (&key.0.iv).into()))
+        Self { cbc: CbcEncryptor::new(&key.enc_key()), before: key.0.iv }
     }
 
     /// Enciphers whole blocks in place.
@@ -210,7 +220,9 @@ impl Encryptor {
     /// `bytes` must be a multiple of 16 long; a shorter tail stays as it is.
     pub fn encrypt(&mut self, bytes: &mut [u8]) {
         let (blocks, _tail) = bytes.as_chunks_mut::<BLOCK>();
-        self.0.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        let mut lanes = [CbcLane { iv: self.before, blocks }];
+        self.cbc.encrypt(&mut lanes);
+        self.before = lanes[0].iv;
     }
 }
 
