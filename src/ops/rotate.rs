@@ -205,7 +205,10 @@ impl Rotating<'_> {
 
     fn pass(&self, pass: Pass) -> Result<()> {
         let runtime = runtime::start()?;
-        let at_once = runtime.block_on(self.location.store().capabilities())?.concurrency.max(1);
+        let capabilities = runtime.block_on(self.location.store().capabilities())?;
+        // Of a service twice as many as it has connections, so that none stands still while keys are opened, and what
+        // is to be deleted can wait for others.
+        let at_once = capabilities.concurrency.max(1) * if capabilities.remote { 2 } else { 1 };
         let jobs = self.options.jobs.max(1);
         let entries = stream::iter(look::share(self.target, true, self.options.range)).flatten();
         let entries = entries.take_while(|_| std::future::ready(!self.is_refused())).boxed();

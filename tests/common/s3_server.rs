@@ -172,6 +172,11 @@ pub(crate) fn settings(address: &str, bucket: &str) -> Settings {
 
 /// The store of a bucket.
 pub(crate) fn store(bucket: &str) -> Arc<dyn Store> {
+    store_with(bucket, 0)
+}
+
+/// The same with so many connections; as many as the store thinks best where that is zero.
+pub(crate) fn store_with(bucket: &str, connections: usize) -> Arc<dyn Store> {
     let credentials = Some(access_key(&SERVER.access, &SERVER.secret));
-    s3::open(Settings { credentials, ..settings(address(), bucket) }).unwrap()
+    s3::open(Settings { credentials, connections, ..settings(address(), bucket) }).unwrap()
 }

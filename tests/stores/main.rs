@@ -18,5 +18,6 @@ mod faults;
 mod local;
 mod pair;
 mod s3;
+mod s3_deletes;
 mod s3_faults;
 mod suite;

@@ -20,7 +20,7 @@ pub(super) enum Doing {
 }
 
 /// A request that failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fault {
     /// Zero without an answer.
     pub(super) status: u16,
@@ -133,6 +133,11 @@ impl Fault {
     pub(super) fn is_of_marker(&self) -> bool {
         let copied = self.code == "InvalidRequest" && self.message.contains("delete marker");
         copied || self.status == 405 && matches!(&*self.code, "" | "MethodNotAllowed")
+    }
+
+    /// Whether the request was answered, if in no way that makes sense, and the answer will not be another one next time.
+    pub(super) fn is_refused(&self) -> bool {
+        (200..500).contains(&self.status) && !matches!(self.status, 408 | 429)
     }
 
     /// Whether a condition did not hold.

@@ -6,6 +6,7 @@
 mod bucket;
 mod client;
 mod copy;
+mod deletes;
 mod etags;
 mod examine;
 mod fault;
@@ -33,6 +34,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{OnceCell, Semaphore};
 
 use self::client::{Certificates, Connected};
+use self::deletes::Deletes;
 use self::etags::Etags;
 use self::fault::Fault;
 use self::probe::{AlsoHonoured, Honoured};
@@ -116,6 +118,7 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
         honoured: OnceCell::new(),
         also_honoured: OnceCell::new(),
         etags: Etags::default(),
+        deletes: Deletes::default(),
         permits,
     };
     Ok(Arc::new(S3Store { shared: Arc::new(shared) }))
@@ -135,6 +138,7 @@ struct Shared {
     honoured: OnceCell<Honoured>,
     also_honoured: OnceCell<AlsoHonoured>,
     etags: Etags,
+    deletes: Deletes,
     /// One for each request that may be under way.
     permits: Semaphore,
 }

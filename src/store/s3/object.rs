@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
+use super::deletes::Unwanted;
 use super::fault::{Doing, Fault, chain};
 use super::sse::{content_md5, encrypted, with_key};
 use super::versions::{Asked, Versioning, Which, bare, id, size, time};
@@ -275,20 +276,24 @@ impl S3Store {
             (Which::Null(_), _) if !self.is_there(key, version).await? => return Ok(()),
             (Which::Null(_), _) => {}
         }
-        let request = self
-            .client()
-            .await?
-            .delete_object()
-            .bucket(self.bucket_name())
-            .key(key)
-            .set_version_id(asked.version_id.clone())
-            .set_if_match(if_match);
-        match self.answer(WAIT, request.send()).await {
+        let deleted = match if_match {
+            Some(if_match) => self.delete_if(key, if_match).await,
+            None => {
+                self.delete_one(&Unwanted { key: key.to_owned(), version_id: asked.version_id.clone() }).await
+            }
+        };
+        match deleted {
             Ok(_) => Ok(()),
             Err(fault) if fault.is_not_found() || fault.is_precondition() => Ok(()),
             Err(fault) if fault.is_denied() => Err(self.delete_denied(&fault, key, asked.version_id).await),
             Err(fault) => Err(fault.error(Doing::Writing)),
         }
+    }
+
+    async fn delete_if(&self, key: &str, if_match: String) -> Result<(), Fault> {
+        let client = self.client().await.map_err(|error| Fault::of(&error))?;
+        let request = client.delete_object().bucket(self.bucket_name()).key(key).if_match(if_match);
+        self.answer(WAIT, request.send()).await.map(drop)
     }
 
     /// Whether what was written without a name is still this.
