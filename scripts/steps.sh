@@ -94,7 +94,7 @@ step_ceph() {
     read -r -u "${CEPH[0]}" -t 300 server
     # What radosgw 16.2 does not have: copies of what a customer's key encrypts, default encryption, conditions in buckets with
     # versions; and it lists some keys in a way that XML does not allow.
-    SIDEKEY_TEST_S3=${server#ceph-server } timeout 900 cargo test --locked --release --test stores s3:: -- \
+    SIDEKEY_TEST_S3=${server#ceph-server } timeout 900 cargo test --locked --release --test stores -- s3:: s3_deletes:: \
         --skip copies_go_from_each_encryption --skip copies_need_the_keys --skip a_missing_and_a_wrong_key \
         --skip the_default_encryption --skip a_version_is_replaced_only --skip what_was_tried_to_know \
         --skip keys_come_in_the_order || status=$?
