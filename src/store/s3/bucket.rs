@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{
 };
 
 use super::fault::{Doing, Fault};
-use super::sse::content_md5;
+use super::sse::with_content_md5;
 use super::{S3Store, WAIT};
 use crate::store::{Bucket, DefaultEncryption, Encryption};
 use crate::{Error, ErrorKind, Result};
@@ -102,21 +102,6 @@ impl S3Store {
             .await
             .map(|_| ())
     }
-}
-
-/// This request needs a checksum, and `x-amz-checksum-*` is what services refuse.
-fn with_content_md5(request: &mut aws_smithy_runtime_api::client::orchestrator::HttpRequest) {
-    let Some(md5) = request.body().bytes().map(content_md5) else { return };
-    let headers = request.headers_mut();
-    let checksums: Vec<String> = headers
-        .iter()
-        .map(|(name, _)| name.to_owned())
-        .filter(|name| name.starts_with("x-amz-checksum-") || name == "x-amz-sdk-checksum-algorithm")
-        .collect();
-    for name in checksums {
-        headers.remove(name);
-    }
-    headers.insert("content-md5", md5);
 }
 
 fn by_default(rule: Option<&ServerSideEncryptionRule>) -> DefaultEncryption {

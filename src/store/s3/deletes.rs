@@ -9,14 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::delete_objects::DeleteObjectsOutput;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
 use super::fault::{self, Fault};
-use super::sse::content_md5;
-use super::versions::NULL;
+use super::sse::with_content_md5;
 use super::{S3Store, WAIT};
+use crate::Error;
 
 /// So many go in one request. A service takes 1,000, but all of them wait until the last is done.
 const MOST: usize = 100;
@@ -100,9 +99,11 @@ impl S3Store {
         match self.delete_many(client, &all).await {
             Ok(answer) => {
                 let deleted: HashSet<_> = deleted(&answer).collect();
-                tell(all, |unwanted| match deleted.contains(&unwanted.named()) {
-                    true => Ended::Deleted,
-                    false => Ended::Open,
+                tell(all, |unwanted| {
+                    match deleted.contains(&(&*unwanted.key, unwanted.version_id.as_deref())) {
+                        true => Ended::Deleted,
+                        false => Ended::Open,
+                    }
                 });
             }
             // Whoever does not have it, or may not do it in this way, is asked in the other, and says why not.
@@ -130,15 +131,9 @@ impl S3Store {
         };
         let objects = all.iter().map(object).collect::<Result<Vec<_>, _>>();
         let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).build());
-        let delete = delete.map_err(|error| Fault::of(&crate::Error::input(error.to_string())))?;
+        let delete = delete.map_err(|error| Fault::of(&Error::input(error.to_string())))?;
         let request = client.delete_objects().bucket(self.bucket_name()).delete(delete);
-        fault::answer(WAIT, request.customize().mutate_request(with_md5).send()).await
-    }
-}
-
-impl Unwanted {
-    fn named(&self) -> (&str, Option<&str>) {
-        (&self.key, named(self.version_id.as_deref()))
+        fault::answer(WAIT, request.customize().mutate_request(with_content_md5).send()).await
     }
 }
 
@@ -184,29 +179,7 @@ fn tell(all: Vec<Waiting>, ended: impl Fn(&Unwanted) -> Ended) {
 
 /// What an answer says is deleted.
 fn deleted(answer: &DeleteObjectsOutput) -> impl Iterator<Item = (&str, Option<&str>)> {
-    answer.deleted().iter().filter_map(|deleted| Some((deleted.key()?, named(deleted.version_id()))))
-}
-
-/// A version without a name has none, however that is written.
-fn named(version_id: Option<&str>) -> Option<&str> {
-    version_id.filter(|name| !name.is_empty() && *name != NULL)
-}
-
-/// Has the service check what arrives as all services can.
-fn with_md5(request: &mut HttpRequest) {
-    let md5 = request.body().bytes().map(content_md5);
-    let headers = request.headers_mut();
-    let checksums: Vec<String> = headers
-        .iter()
-        .map(|(name, _)| name.to_owned())
-        .filter(|name| name.starts_with("x-amz-checksum-") || name == "x-amz-sdk-checksum-algorithm")
-        .collect();
-    for name in checksums {
-        headers.remove(name);
-    }
-    if let Some(md5) = md5 {
-        headers.insert("content-md5", md5);
-    }
+    answer.deleted().iter().filter_map(|deleted| Some((deleted.key()?, deleted.version_id())))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Encryption by the service, in the words of requests.
 
 use aws_sdk_s3::types::ServerSideEncryption;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
@@ -66,6 +67,21 @@ pub(super) fn customer_key(encryption: Option<&Encryption>) -> Option<&CustomerK
 /// As `Content-MD5` has it: the service compares it with what arrives.
 pub(super) fn content_md5(bytes: &[u8]) -> String {
     STANDARD.encode(Md5::digest(bytes))
+}
+
+/// For requests that need a checksum: `x-amz-checksum-*` is what services refuse.
+pub(super) fn with_content_md5(request: &mut HttpRequest) {
+    let Some(md5) = request.body().bytes().map(content_md5) else { return };
+    let headers = request.headers_mut();
+    let checksums: Vec<String> = headers
+        .iter()
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name.starts_with("x-amz-checksum-") || name == "x-amz-sdk-checksum-algorithm")
+        .collect();
+    for name in checksums {
+        headers.remove(name);
+    }
+    headers.insert("content-md5", md5);
 }
 
 /// Puts the headers of a write on a request.
