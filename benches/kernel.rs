@@ -10,9 +10,9 @@ const STRIDE: usize = SECTION + 3;
 
 fn kernel(bench: &mut Criterion) {
     let derivation = Derivation::new(&FileKey::from_bytes(&[7; 32]), &[0; 32]);
-    let encryptor = CbcEncryptor::new(&derivation.enc_key());
-    let decryptor = CbcDecryptor::new(&derivation.enc_key());
-    let mac = Cmac::new(&derivation.mac_key());
+    let encryptor = CbcEncryptor::new(derivation.enc_key().expose());
+    let decryptor = CbcDecryptor::new(derivation.enc_key().expose());
+    let mac = Cmac::new(derivation.mac_key().expose());
     let mut blocks: Vec<Block> = vec![[0x5a; BLOCK]; LANES * STRIDE];
 
     let mut group = bench.benchmark_group("kernel");

@@ -41,7 +41,7 @@ fn one_chain(blocks: &mut [Block], passes: usize) {
 
 fn eight_chains(blocks: &mut [Block], passes: usize) {
     let derivation = Derivation::new(&FileKey::from_bytes(&[7; 32]), &[0; 32]);
-    let encryptor = CbcEncryptor::new(&derivation.enc_key());
+    let encryptor = CbcEncryptor::new(derivation.enc_key().expose());
     for _ in 0..passes {
         let mut lanes: Vec<_> = blocks
             .chunks_exact_mut(STRIDE)

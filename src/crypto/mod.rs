@@ -2,7 +2,8 @@
 
 pub mod derive;
 pub mod ivs;
-pub mod lanes;
 pub mod recipe;
 pub mod rsa;
 pub mod sections;
+
+pub use sidekey_kernel as lanes;

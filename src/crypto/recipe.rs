@@ -193,7 +193,7 @@ impl Decryptor {
     }
 
     fn with_iv(key: &RecipeKey, iv: &[u8; BLOCK]) -> Self {
-        Self { cbc: CbcDecryptor::new(&key.enc_key()), before: *iv }
+        Self { cbc: CbcDecryptor::new(key.enc_key().expose()), before: *iv }
     }
 }
 
@@ -212,7 +212,7 @@ pub struct Encryptor {
 impl Encryptor {
     /// Starts at the first block, with the key's own IV.
     pub fn new(key: &RecipeKey) -> Self {
-        Self { cbc: CbcEncryptor::new(&key.enc_key()), before: key.0.iv }
+        Self { cbc: CbcEncryptor::new(key.enc_key().expose()), before: key.0.iv }
     }
 
     /// Enciphers whole blocks in place.

@@ -52,7 +52,10 @@ pub struct SectionSealer {
 impl SectionSealer {
     /// With the keys of `derivation`.
     pub fn new(derivation: &Derivation) -> Self {
-        Self { cbc: CbcEncryptor::new(&derivation.enc_key()), mac: Cmac::new(&derivation.mac_key()) }
+        Self {
+            cbc: CbcEncryptor::new(derivation.enc_key().expose()),
+            mac: Cmac::new(derivation.mac_key().expose()),
+        }
     }
 
     /// Turns `IV || padded plaintext || room for a tag` into a stored section, in place.
@@ -85,7 +88,10 @@ pub struct Authentic<'a>(&'a mut [u8]);
 impl SectionOpener {
     /// With the keys of `derivation`.
     pub fn new(derivation: &Derivation) -> Self {
-        Self { cbc: CbcDecryptor::new(&derivation.enc_key()), mac: Cmac::new(&derivation.mac_key()) }
+        Self {
+            cbc: CbcDecryptor::new(derivation.enc_key().expose()),
+            mac: Cmac::new(derivation.mac_key().expose()),
+        }
     }
 
     /// For each section, in order: the section when its tag is good.

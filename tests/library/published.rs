@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sidekey::DataId;
 use sidekey::crypto::derive::Derivation;
 use sidekey::crypto::lanes::{CbcDecryptor, CbcEncryptor, CbcLane, Cmac, MacLane};
-use sidekey::secret::{EncKey, FileKey, MacKey};
+use sidekey::secret::FileKey;
 
 fn hex(text: &str) -> Vec<u8> {
     let text: String = text.split_whitespace().collect();
@@ -28,7 +28,7 @@ fn nist_sp_800_38a_cbc_aes256() {
     let cipher = hex("f58c4c04d6e5f1ba779eabfb5f7bfbd6 9cfc4e967edb808d679f777bc6702c7d
          39f23369a9d9bacfa530e26304231461 b2eb05e2c39be9fcda6c19078c6a9d1b");
     let iv: [u8; 16] = hex("000102030405060708090a0b0c0d0e0f").try_into().unwrap();
-    let key = EncKey::from_bytes(&key32(SP800_38A_KEY));
+    let key = key32(SP800_38A_KEY);
     let mut lanes_text = vec![hex(SP800_38A_TEXT); 11];
     let mut lanes: Vec<_> =
         lanes_text.iter_mut().map(|text| CbcLane { iv, blocks: text.as_chunks_mut().0 }).collect();
@@ -47,7 +47,7 @@ fn nist_sp_800_38b_cmac_aes256() {
     let (first, rest) = text.split_first_chunk::<16>().unwrap();
     let mut lanes = vec![];
     lanes.resize_with(9, || MacLane { state: *first, blocks: rest.as_chunks().0 });
-    Cmac::new(&MacKey::from_bytes(&key32(SP800_38A_KEY))).tag(&mut lanes);
+    Cmac::new(&key32(SP800_38A_KEY)).tag(&mut lanes);
     for lane in lanes {
         assert_eq!(lane.state.to_vec(), hex("e1992190549f6ed5696a2c056c315410"));
     }
@@ -171,15 +171,17 @@ proptest! {
             .enumerate()
             .map(|(lane, text)| CbcLane { iv: iv(lane), blocks: text.as_chunks_mut().0 })
             .collect();
-        CbcEncryptor::new(&EncKey::from_bytes(&key)).encrypt(&mut lanes);
+        CbcEncryptor::new(&key).encrypt(&mut lanes);
         let mut macs: Vec<_> =
             texts.iter().enumerate().map(|(lane, text)| MacLane { state: iv(lane), blocks: text.as_chunks().0 }).collect();
-        Cmac::new(&MacKey::from_bytes(&key)).tag(&mut macs);
+        Cmac::new(&key).tag(&mut macs);
         for (lane, ((text, mac), plain)) in texts.iter().zip(&macs).zip(&plain).enumerate() {
             let mut expected = plain.clone();
             let mut chain = cbc::Encryptor::<Aes256>::new(&key.into(), &iv(lane).into());
             chain.encrypt_blocks(cipher::array::Array::slice_as_chunks_mut(&mut expected).0);
             prop_assert_eq!(text, &expected);
+            CbcDecryptor::new(&key).decrypt(&iv(lane), expected.as_chunks_mut().0);
+            prop_assert_eq!(&expected, plain);
             let mut single = <cmac::Cmac<Aes256> as cmac::KeyInit>::new(&key.into());
             single.update(&iv(lane));
             single.update(text);
