@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Auth,
     /// Something is there already, or changed under us; look before trying again.
     Conflict,
+    /// What a listing found is no object of the store, and is left alone: a symlink, a pipe.
+    Foreign,
     /// The input is not of the form that the operation takes.
     Input,
     /// The bytes are not what their writer made, or one half of a pair is missing.

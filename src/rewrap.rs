@@ -143,6 +143,13 @@ pub enum Judgement {
     Absent,
 }
 
+impl Judgement {
+    /// The same, where no other container may be the right one that could not be read.
+    pub(crate) fn unless_unknown(self, unread: bool) -> Self {
+        if unread && self == Self::Wrong { Self::Absent } else { self }
+    }
+}
+
 /// An envelope examined.
 #[derive(Debug)]
 pub struct Examined {
@@ -221,23 +228,24 @@ pub fn examine(
         if rotation.stay && !rotation.leaves(&entry.recipient) {
             kept.push(block.clone());
         }
-        let of_one_container = |other: &Entry| other.data_id == entry.data_id && other.wrap == entry.wrap;
-        if opened
-            .iter()
-            .any(|(other, known)| of_one_container(other) && same(known.expose(), secret.expose()))
-        {
+        let beside =
+            |(other, _): &&(&Entry, SecretBytes)| other.data_id == entry.data_id && other.wrap == entry.wrap;
+        let is_same = |(_, known): &(&Entry, SecretBytes)| same(known.expose(), secret.expose());
+        // What else an entry says may be all that knows how its container is read (docs/format.md, "Entry").
+        if opened.iter().filter(beside).any(|known| is_same(known) && known.0.extra == entry.extra) {
             continue;
         }
-        // One of them was planted. Without the container nothing tells which, so losing neither comes first.
-        if opened.iter().any(|(other, _)| of_one_container(other)) {
+        // One of them was planted. Nothing tells which, so losing neither comes first.
+        if opened.iter().filter(beside).any(|known| !is_same(known)) {
             examined.residue.push(
-                "its entries carry different keys, and without its container none can be told from a planted one: \
-                 all were kept"
+                "its entries carry different keys, and none can be told from a planted one: all were kept"
                     .into(),
             );
         }
         opened.push((entry, secret));
     }
+    // What says more is read first.
+    opened.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.extra.len()));
     if opened.is_empty() {
         let to_drop = labels.iter().any(|label| rotation.dropped.contains(label));
         if to_drop {
@@ -287,11 +295,21 @@ pub(crate) fn is_unknown(content: &Content) -> bool {
     }
 }
 
-/// Judges a file key by the header of the container that has the entry's data id, if it is at hand.
-pub fn judge_by_header(header: Option<&Header>, data_id: &DataId, secret: &[u8]) -> Judgement {
-    let Some(header) = header.filter(|header| header.data_id() == *data_id) else { return Judgement::Absent };
-    match <&[u8; 32]>::try_from(secret) {
-        Ok(secret) if commits_to(header, &FileKey::from_bytes(secret)) => Judgement::Right,
-        _ => Judgement::Wrong,
+/// Judges a file key by the headers of the containers that have the entry's data id. Who may write a container may write
+/// another one with the same data id, so any of them will do.
+pub fn judge_by_headers<'h>(
+    headers: impl IntoIterator<Item = &'h Header>,
+    data_id: &DataId,
+    secret: &[u8],
+) -> Judgement {
+    let mut headers = headers.into_iter().filter(|header| header.data_id() == *data_id).peekable();
+    if headers.peek().is_none() {
+        return Judgement::Absent;
+    }
+    let Ok(secret) = <&[u8; 32]>::try_from(secret) else { return Judgement::Wrong };
+    let key = FileKey::from_bytes(secret);
+    match headers.any(|header| commits_to(header, &key)) {
+        true => Judgement::Right,
+        false => Judgement::Wrong,
     }
 }

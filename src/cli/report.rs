@@ -448,6 +448,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Auth => "auth",
         ErrorKind::Conflict => "conflict",
+        ErrorKind::Foreign => "foreign",
         ErrorKind::Input => "input",
         ErrorKind::Integrity => "integrity",
         ErrorKind::Interrupted => "interrupted",

@@ -124,6 +124,7 @@ struct Borders<'a> {
 #[derive(Serialize)]
 struct MergedRow<'a> {
     r#type: &'static str,
+    command: &'a str,
     location: &'a str,
     old: &'a [String],
     new: &'a [String],
@@ -224,11 +225,24 @@ fn merged(report: &Report, files: &[PathBuf], output: Option<&Path>, force: bool
     };
     for (at, merged) in rotations.iter().enumerate() {
         let borders = |ranges: &'_ [Range]| -> Vec<String> { ranges.iter().map(shown).collect() };
-        let Merged { location, old, new, drop, runs, superseded, counts, unfinished, gaps, overlaps, .. } =
-            merged;
+        let Merged {
+            command,
+            location,
+            old,
+            new,
+            drop,
+            runs,
+            superseded,
+            counts,
+            unfinished,
+            gaps,
+            overlaps,
+            ..
+        } = merged;
         let head = heads.get(at).map(String::as_str);
         let row = MergedRow {
             r#type: "rotation",
+            command: command.as_deref().unwrap_or("rewrap"),
             location,
             old,
             new,
@@ -243,8 +257,9 @@ fn merged(report: &Report, files: &[PathBuf], output: Option<&Path>, force: bool
             head,
         };
         let done = |name: &str| merged.count(name);
+        let of = command.as_ref().map(|command| format!("{command} of ")).unwrap_or_default();
         let mut lines = vec![format!(
-            "{location}: {runs} runs, {superseded} done again later: rewrapped {}, reencrypted {}, done already {}, not for \
+            "{of}{location}: {runs} runs, {superseded} done again later: rewrapped {}, reencrypted {}, done already {}, not for \
              the old key {}, residue {}, failed {}, opened by the old key {}",
             done("rewrapped"),
             done("reencrypted"),

@@ -120,6 +120,8 @@ struct Totals {
     tried: u64,
     opened: u64,
     seed: String,
+    #[serde(skip)]
+    listed_again: bool,
     head: Option<String>,
 }
 
@@ -321,6 +323,7 @@ impl Totals {
             tried: summary.tried,
             opened: summary.opened,
             seed: hex(&options.seed),
+            listed_again: summary.listed_again,
             head: summary.head.clone(),
         }
     }
@@ -343,6 +346,7 @@ impl Totals {
             tried: summary.tried,
             opened: summary.opened,
             seed: hex(&options.seed),
+            listed_again: false,
             head: None,
         }
     }
@@ -376,10 +380,14 @@ fn tell(report: &Report, totals: &Totals) {
         return;
     }
     if totals.location.is_some() {
-        report.note(format_args!(
-            "deleted {} older versions; all was listed again at the end, and {} envelopes had come for the old key meanwhile",
-            totals.purged, totals.late
-        ));
+        let listed = match totals.listed_again {
+            true => format!(
+                "all was listed again at the end, and {} envelopes had come for the old key meanwhile",
+                totals.late
+            ),
+            false => "what came for the old key meanwhile was not looked for".into(),
+        };
+        report.note(format_args!("deleted {} older versions; {listed}", totals.purged));
     }
     report.note(format_args!(
         "every rewritten envelope was read back; the old key was tried on {} of {} and opened {} (sample seed {})",

@@ -33,6 +33,14 @@ pub fn settings_name() -> String {
 /// What the stored names of the envelopes of master keys begin with.
 pub const MASTERS: &str = ".sidekey/master.";
 
+/// Whether a stored name is that of the envelope of a master key of a vault below the location. It belongs to that vault,
+/// has no container, and is neither moved nor deleted from here.
+pub(crate) fn is_master_below(stored: &str) -> bool {
+    let Some((folder, rest)) = stored.rsplit_once(MASTERS) else { return false };
+    let generation = rest.strip_suffix(".key.enc").unwrap_or_default();
+    folder.ends_with('/') && generation.parse::<u8>().is_ok()
+}
+
 /// The stored name of the envelope of the master key of this generation.
 pub fn master_name(generation: u8) -> String {
     format!("{MASTERS}{generation}.key.enc")

@@ -142,7 +142,7 @@ fn is_older(object: &Object, age: Duration, now: SystemTime) -> bool {
 /// What is no file of the store, such as a symlink, is nobody's leftover and no failure.
 fn tell(observer: &dyn Observer, failure: &Error) {
     match (failure.kind(), failure.subject()) {
-        (ErrorKind::Refused, Some(subject)) => {
+        (ErrorKind::Foreign, Some(subject)) => {
             let why = format!("{}, and is left alone", message(failure));
             observer.event(Event::Skipped { path: Path::new(subject), why: &why });
         }

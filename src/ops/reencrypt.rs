@@ -188,7 +188,7 @@ impl Reencrypting<'_> {
         match entry {
             Ok(Entry::Pair(pair)) => self.pair(&pair),
             Ok(_) => self.tally.add(|_| {}),
-            Err(error) if error.kind() == ErrorKind::Refused => {}
+            Err(error) if error.kind() == ErrorKind::Foreign => {}
             Err(error) => self.failed(&error),
         }
     }

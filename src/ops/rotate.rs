@@ -11,7 +11,7 @@ mod tally;
 mod tell;
 mod trial;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ use crate::location::argument::Target;
 use crate::location::drive::{self, Headers, Listed, Recipes, Rewrapped};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry};
 use crate::location::range::Range;
-use crate::location::vault::MASTERS;
+use crate::location::vault::{MASTERS, is_master_below};
 use crate::name::is_envelope_name;
 use crate::ops::events::Observer;
 use crate::ops::ledger::{About, Entries, Line, Run};
@@ -102,6 +102,7 @@ pub fn rotate(
         sample: Sample::new(options.seed),
         recipes: Counted::new(options.recipe),
         found: AtomicBool::new(false),
+        refusals: AtomicU32::new(0),
         refused: AtomicBool::new(false),
     };
     run.check_rights()?;
@@ -123,6 +124,7 @@ pub fn rotate(
         run.known.sort();
         run.sample.draw();
         run.pass(Pass::Second)?;
+        run.tally.add(|tally| tally.listed_again = !run.is_refused());
     }
     run.finish()
 }
@@ -132,8 +134,12 @@ fn begin<'a>(location: &'a str, options: &RotateOptions<'a>) -> Run<'a> {
     let (rotation, range) = (options.rotation, options.range);
     let RotateOptions { now, dry_run, .. } = *options;
     let about = About { location, range, now, dry_run, old: &rotation.old, new: &rotation.new };
-    Run::new(&about).dropping(rotation.dropped(), &options.seed)
+    let run = Run::new(&about).dropping(rotation.dropped(), &options.seed);
+    if rotation.keys_stay() { run.of_command("recipients") } else { run }
 }
+
+/// After how many envelopes in a row that the store refused the rest is not tried.
+const REFUSALS: u32 = 8;
 
 /// What is worked off: everything, and then what is not as it was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +185,8 @@ struct Rotating<'a> {
     recipes: Counted,
     /// Whether anything at all is there.
     found: AtomicBool,
+    /// How many envelopes in a row the store refused.
+    refusals: AtomicU32,
     /// Whether the store will do no more: a cap is reached, or nobody paid.
     refused: AtomicBool,
 }
@@ -264,6 +272,12 @@ impl Rotating<'_> {
         Ok(())
     }
 
+    /// One object may be archived. After some in a row, every other one would be refused, too.
+    fn is_the_last_refusal(&self) -> bool {
+        let refusals = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
+        refusals >= REFUSALS && !self.refused.swap(true, Ordering::Relaxed)
+    }
+
     fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
@@ -279,7 +293,7 @@ impl Rotating<'_> {
             Ok(Entry::Foreign(object)) if !object.marker => self.foreign(&object, pass).await,
             Ok(_) => {}
             // What is no file of the store, such as a symlink, matters where it is called like an envelope.
-            Err(error) if error.kind() == ErrorKind::Refused && !is_about_an_envelope(&error) => {}
+            Err(error) if error.kind() == ErrorKind::Foreign && !is_about_an_envelope(&error) => {}
             // What cannot be listed is told once.
             Err(_) if pass == Pass::Second && self.tally.has_failures() => {}
             Err(error) => self.failed(&error),
@@ -310,6 +324,9 @@ impl Rotating<'_> {
     }
 
     async fn envelope(&self, envelope: Envelope<'_>, pass: Pass) {
+        if is_master_below(envelope.stored) {
+            return self.below(envelope.stored, pass);
+        }
         if pass == Pass::Recipes && !envelope.may_be_recipe {
             return;
         }
@@ -339,6 +356,20 @@ impl Rotating<'_> {
         self.rewrap(envelope, state, pass).await;
     }
 
+    /// A vault's settings judge its master key, so it is moved with its vault alone.
+    fn below(&self, stored: &str, pass: Pass) {
+        if pass != Pass::First {
+            return;
+        }
+        let error = Error::conflict(
+            "is the master key of a vault that stands below this location; it was left as it is",
+        )
+        .about(self.location.show(stored))
+        .hint("give that vault's folder as the location, too: its other envelopes are moved by either");
+        self.write_down(&Line { entries: Some(Entries::default()), ..Line::failed(stored, &[], &error) });
+        self.failed(&error);
+    }
+
     async fn rewrap(&self, envelope: Envelope<'_>, state: State, pass: Pass) {
         let Envelope { stored, versions, headers, .. } = envelope;
         let Some(newest) = versions.first().cloned() else { return };
@@ -355,14 +386,14 @@ impl Rotating<'_> {
                     entries: Some(Entries::default()),
                     ..Line::failed(stored, &ids, &error)
                 });
-                // Asked again for every other envelope, it would say the same.
-                let stops = error.kind() == ErrorKind::Refused && !self.refused.swap(true, Ordering::Relaxed);
+                let stops = error.kind() == ErrorKind::Refused && self.is_the_last_refusal();
                 return self.failed(&match stops {
                     true => Error::new(ErrorKind::Refused, STOPPED).because(error),
                     false => error,
                 });
             }
         };
+        self.refusals.store(0, Ordering::Relaxed);
         if done.is_empty() {
             // A key file of the OpenSSL recipe that was counted.
             self.recipes.seen.store(true, Ordering::Relaxed);

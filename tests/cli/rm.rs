@@ -422,3 +422,14 @@ fn an_envelope_whose_name_may_be_read_in_two_ways_is_kept_while_either_container
     assert_eq!(cleaned.stderr, "sidekey: deleted 1 leftover\n");
     assert!(place.names_in("vault").is_empty());
 }
+
+#[test]
+fn clean_leaves_the_master_key_of_a_vault_below() {
+    let place = Place::with_keys();
+    place.mkdir("vault/below");
+    place.sidekey("init -q -r keys/old.pub.pem vault/below").good();
+    place.age("vault/below/.sidekey/master.1.key.enc", 40);
+    let cleaned = place.sidekey(&format!("clean --yes file://{}", place.path("vault").display())).good();
+    assert!(cleaned.stderr.contains("nothing to clean up"), "{cleaned:?}");
+    assert!(place.path("vault/below/.sidekey/master.1.key.enc").exists());
+}

@@ -112,6 +112,24 @@ fn workers_share_a_rotation_and_their_reports_tell_that_it_is_whole() {
     place.sidekey("report merge all.jsonl").good();
 }
 
+/// The same location and the same keys, and yet nothing of it is rotated.
+#[test]
+fn a_recipient_who_was_added_is_no_rotation() {
+    let place = stored();
+    let vault = place.vault();
+    place
+        .sidekey(&format!("recipients {vault} add --to keys/new.pub.pem -i keys/old.pem --report r.jsonl"))
+        .good();
+    place.sidekey(&format!("rewrap -q {vault} {KEYS} --from f1 --report r.jsonl")).good();
+    let merged = place.sidekey("report merge r.jsonl --json");
+    assert_eq!(merged.code, Some(4), "{merged:?}");
+    let rows = objects(&merged.stdout);
+    let rotations: Vec<_> = rows.iter().filter(|row| row["type"] == "rotation").collect();
+    let told: Vec<_> =
+        rotations.iter().map(|row| (row["command"].as_str(), row["whole"].as_bool())).collect();
+    assert_eq!(told, [(Some("recipients"), Some(true)), (Some("rewrap"), Some(false))], "{merged:?}");
+}
+
 #[test]
 fn a_changed_report_is_named_with_its_line() {
     let place = stored();

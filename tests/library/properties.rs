@@ -12,7 +12,7 @@ use sidekey::format::{Entry, Envelope, FileType, Header, Metadata, Wrap};
 use sidekey::open::{self, Opener};
 use sidekey::pair::Finding;
 use sidekey::random::OsRandom;
-use sidekey::rewrap::{Rotation, examine, judge_by_header};
+use sidekey::rewrap::{Rotation, examine, judge_by_headers};
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::{DataId, ErrorKind, KeyId, Result, wrap};
@@ -260,7 +260,7 @@ proptest! {
         }
         let rotation = Rotation::new(old.iter().map(|number| key(*number)).collect(), new.iter().map(|number| public(*number)).collect()).unwrap();
         let beside = at_hand.then_some(&header);
-        let examined = examine(&envelope, &rotation, |entry, secret| judge_by_header(beside, &entry.data_id, secret), now, false).unwrap();
+        let examined = examine(&envelope, &rotation, |entry, secret| judge_by_headers(beside, &entry.data_id, secret), now, false).unwrap();
 
         let opens = |envelope: &Envelope, number: usize| {
             wrap::unwrap(&header, &[Envelope::parse(envelope.to_text().unwrap().as_bytes()).unwrap()], &[key(number)])
@@ -294,7 +294,7 @@ proptest! {
             };
             prop_assert_eq!(text.contains(block.text()), stays);
         }
-        let again = examine(&rewrapped, &rotation, |entry, secret| judge_by_header(beside, &entry.data_id, secret), now, false).unwrap();
+        let again = examine(&rewrapped, &rotation, |entry, secret| judge_by_headers(beside, &entry.data_id, secret), now, false).unwrap();
         prop_assert_eq!(again.finding, Finding::Done);
     }
 

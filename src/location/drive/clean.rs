@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::fetch;
+use crate::location::vault::is_master_below;
 use crate::location::{Location, RESERVED};
 use crate::name::{containers_of, is_envelope_name};
 use crate::pair::{
@@ -221,7 +222,8 @@ async fn old_envelopes(
     while let Some(line) = listed.next().await {
         match line {
             Ok(Listed::Object(object)) if fetch::is_older(&object, ORPHANED, now) => {
-                let stored = location.relative(&object.key).filter(|stored| is_envelope_name(stored));
+                let is_ours = |stored: &&str| is_envelope_name(stored) && !is_master_below(stored);
+                let stored = location.relative(&object.key).filter(is_ours);
                 if let Some(stored) = stored.filter(|stored| names.last().is_none_or(|last| last != stored)) {
                     names.push(stored.into());
                 }

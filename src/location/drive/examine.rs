@@ -11,7 +11,7 @@ use crate::format::envelope::{Block, Content};
 use crate::format::{Entry, Envelope, Wrap};
 use crate::pair::Finding;
 use crate::recipe::detect_key_file;
-use crate::rewrap::{Judgement, Rotation, examine, judge_by_header};
+use crate::rewrap::{Judgement, Rotation, examine, judge_by_headers};
 use crate::store::{Object, VersionId};
 use crate::{KeyId, Result};
 
@@ -187,7 +187,8 @@ fn newest_holds_all(
 fn covers(new: &Block, old: &Block) -> bool {
     match (&new.content, &old.content) {
         (Content::Entry(new), Content::Entry(old)) => {
-            let served = |entry: &Entry| (entry.data_id, entry.recipient, entry.wrap.clone());
+            let served =
+                |entry: &Entry| (entry.data_id, entry.recipient, entry.wrap.clone(), entry.extra.clone());
             served(new) == served(old)
         }
         _ => new.text() == old.text(),
@@ -205,15 +206,16 @@ fn name_of(block: &Block) -> String {
 fn judge_entry(entry: &Entry, secret: &[u8], proofs: &Proofs) -> Judgement {
     match entry.wrap {
         Wrap::RsaOaepSha256 => {
-            let Heads { headers, cleartext } = &proofs.heads;
-            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
-            match cleartext.iter().find(|cleartext| cleartext.data_id == entry.data_id) {
-                Some(cleartext) if header.is_none() => match cleartext.is_opened_by(secret) {
-                    true => Judgement::Right,
-                    false => Judgement::Wrong,
-                },
-                _ => judge_by_header(header, &entry.data_id, secret),
+            let Heads { headers, cleartext, unread } = &proofs.heads;
+            let cleartext = cleartext.iter().filter(|cleartext| cleartext.data_id == entry.data_id);
+            let by_cleartext = cleartext.map(|cleartext| cleartext.is_opened_by(secret));
+            let by_header = judge_by_headers(headers, &entry.data_id, secret);
+            match by_cleartext.reduce(|one, other| one || other) {
+                Some(true) => Judgement::Right,
+                Some(false) if by_header == Judgement::Absent => Judgement::Wrong,
+                _ => by_header,
             }
+            .unless_unknown(*unread)
         }
         Wrap::RecipeKey => {
             let Some(sample) = proofs.samples.iter().find(|sample| sample.data_id() == entry.data_id) else {

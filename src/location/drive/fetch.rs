@@ -159,6 +159,8 @@ pub(super) async fn containers_beside(location: &Location, envelope: &str) -> Re
 pub(super) struct Heads {
     pub(super) headers: Vec<Header>,
     pub(super) cleartext: Vec<Arc<Cleartext>>,
+    /// Whether one could not be read: it may be the one that an entry is for.
+    pub(super) unread: bool,
 }
 
 /// The heads of these versions of containers, as far as they can be read.
@@ -166,11 +168,18 @@ pub(super) async fn heads_of(location: &Location, containers: &[Object]) -> Head
     let mut heads = Heads::default();
     for object in containers.iter().filter(|object| !object.marker) {
         let read = start(location.store(), &object.key, Some(&object.version), HEADER_LEN).await;
-        let Ok((read, start)) = read else { continue };
+        let (read, start) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                heads.unread |= error.kind() != ErrorKind::NotFound;
+                continue;
+            }
+        };
         match location.cleartext(&read) {
             Some(cleartext) => heads.cleartext.push(cleartext),
             None => {
                 let header = start.first_chunk::<HEADER_LEN>().and_then(|header| Header::parse(header).ok());
+                heads.unread |= header.is_none();
                 heads.headers.extend(header);
             }
         }

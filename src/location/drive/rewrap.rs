@@ -16,7 +16,7 @@ use crate::format::envelope::MAX_BYTES;
 use crate::format::{Envelope, Wrap};
 use crate::location::Location;
 use crate::location::recipe::sample;
-use crate::location::vault::MASTERS;
+use crate::location::vault::{MASTERS, is_master_below};
 use crate::name::{containers_of, envelope_name};
 use crate::pair::RewrapOutcome;
 use crate::recipe::Sample;
@@ -249,7 +249,7 @@ pub async fn rewrap_listed(
 /// Whether all versions belong under another name: that of their own data ids.
 fn is_beside(stored: &str, versions: &[ReadVersion]) -> bool {
     // The envelope of a vault's master key has its own name.
-    if stored.starts_with(MASTERS) {
+    if stored.starts_with(MASTERS) || is_master_below(stored) {
         return false;
     }
     let [likely, _] = containers_of(stored).try_into().unwrap_or_default();

@@ -17,6 +17,8 @@ use crate::{Error, IoContext as _, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Merged {
+    /// Which command's runs these are; `rewrap`'s where nothing stands there.
+    pub command: Option<String>,
     /// What was worked on.
     pub location: String,
     /// The key ids that were left, those that were moved to, and others that were dropped.
@@ -54,7 +56,8 @@ impl Merged {
     }
 
     fn is_of(&self, run: &RunReport) -> bool {
-        (&self.location, &self.old, &self.new, &self.drop) == (&run.location, &run.old, &run.new, &run.drop)
+        (&self.command, &self.location, &self.old, &self.new, &self.drop)
+            == (&run.command, &run.location, &run.old, &run.new, &run.drop)
     }
 }
 
@@ -80,8 +83,8 @@ pub fn merge(paths: &[PathBuf]) -> Result<Vec<Merged>> {
         match rotations.iter_mut().find(|(merged, _)| merged.is_of(&run)) {
             Some((_, runs)) => runs.push((file, at, run)),
             None => {
-                let RunReport { location, old, new, drop, .. } = run.clone();
-                let merged = Merged { location, old, new, drop, ..Merged::default() };
+                let RunReport { command, location, old, new, drop, .. } = run.clone();
+                let merged = Merged { command, location, old, new, drop, ..Merged::default() };
                 rotations.push((merged, vec![(file, at, run)]));
             }
         }

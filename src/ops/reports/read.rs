@@ -27,6 +27,8 @@ pub struct RunReport {
     pub time: String,
     /// Whether it only told what it would do.
     pub dry_run: bool,
+    /// Which command it was; `rewrap` where nothing stands there.
+    pub command: Option<String>,
     /// The key ids that were left.
     pub old: Vec<String>,
     /// Those that were moved to.
@@ -62,6 +64,7 @@ pub struct Line {
 
 #[derive(Deserialize)]
 struct Begin {
+    command: Option<String>,
     location: String,
     from: Option<String>,
     until: Option<String>,
@@ -130,10 +133,10 @@ fn parse(line: &[u8]) -> Option<(String, Map<String, Value>)> {
 }
 
 fn begin(value: &Map<String, Value>) -> Option<RunReport> {
-    let Begin { location, from, until, time, dry_run, old, new, drop } =
+    let Begin { command, location, from, until, time, dry_run, old, new, drop } =
         serde_json::from_value(Value::Object(value.clone())).ok()?;
     let range = Range { from, until };
-    Some(RunReport { location, range, time, dry_run, old, new, drop, ..RunReport::default() })
+    Some(RunReport { command, location, range, time, dry_run, old, new, drop, ..RunReport::default() })
 }
 
 fn counts(value: &Map<String, Value>) -> BTreeMap<String, u64> {

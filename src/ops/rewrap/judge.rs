@@ -10,7 +10,7 @@ use crate::ops::recipe_files::{self, Settled};
 use crate::ops::walk;
 use crate::pair::Finding;
 use crate::recipe::{Decision, KeyFile, PasswordBlock, detect_key_file};
-use crate::rewrap::{Examined, Judgement, Rotation, examine, judge_by_header};
+use crate::rewrap::{Examined, Judgement, Rotation, examine, judge_by_headers};
 use crate::{Error, ErrorKind, Result, name};
 
 /// What reading a file showed, and what it is to become.
@@ -38,10 +38,7 @@ pub(super) fn judge_envelope(
             Some(false) => Judgement::Wrong,
             None => Judgement::Absent,
         },
-        _ => {
-            let header = headers.iter().find(|header| header.data_id() == entry.data_id);
-            judge_by_header(header, &entry.data_id, secret)
-        }
+        _ => judge_by_headers(&headers, &entry.data_id, secret),
     };
     let examined = examine(&envelope, &options.rotation, judge, options.now, all)?;
     let new = examined.rewrapped.map(|envelope| envelope.to_text().map(String::into_bytes)).transpose()?;

@@ -36,6 +36,9 @@ pub struct RotateSummary {
     pub tried: u64,
     /// Of those, which it opened.
     pub opened: u64,
+    /// Whether all was listed again at the end.
+    #[serde(skip)]
+    pub listed_again: bool,
     /// The hash of the last line of the report, where there is one.
     #[serde(skip)]
     pub head: Option<String>,
@@ -57,6 +60,7 @@ impl Default for RotateSummary {
             purged: 0,
             tried: 0,
             opened: 0,
+            listed_again: false,
             head: None,
         }
     }

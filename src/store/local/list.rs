@@ -243,8 +243,8 @@ impl Walk {
         match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => match stamp::kind(&found) {
                 FileType::RegularFile => Ok(Some(Listed::Object(stamp::object(key, &found)))),
-                FileType::Symlink => Err(fault::symlink(&self.store.path(&key))),
-                _ => Err(fault::special(&self.store.path(&key))),
+                FileType::Symlink => Err(fault::symlink(&self.store.path(&key)).of_kind(ErrorKind::Foreign)),
+                _ => Err(fault::special(&self.store.path(&key)).of_kind(ErrorKind::Foreign)),
             },
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(failed("cannot read", error, &self.store.path(&key))),
