@@ -98,7 +98,7 @@ impl Rotation {
     }
 
     /// Whether an entry with this label is to go.
-    pub(crate) fn leaves(&self, id: &KeyId) -> bool {
+    pub fn leaves(&self, id: &KeyId) -> bool {
         self.dropped.contains(id) || (!self.stay && self.is_old(id))
     }
 

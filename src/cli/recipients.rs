@@ -16,6 +16,7 @@ use super::identity::{load_identities, load_recipients};
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
+use super::vaults;
 use super::work::{self, RangeArgs, Watcher};
 
 /// show, add and remove those who can open a location
@@ -176,6 +177,9 @@ impl Change {
         let summary = rotate(&place.target, &options, &watcher)?;
         drop(watcher);
         tell(report, self.dry_run, &summary);
+        if !self.dry_run {
+            vaults::follow(&place, &rotation, report)?;
+        }
         if summary.residue + summary.not_ours > 0 {
             report.remains();
         }

@@ -66,12 +66,18 @@ impl Args {
         let typed = self.paths.remove(0);
         let place = Place::root(typed.as_os_str(), false)?;
         let is_vault = vault::settings(&place.target.location)?.is_some();
+        let pinned = Place::pinned_root(typed.as_os_str())?;
+        if !is_vault {
+            self.refuse_without_settings(&place, pinned.is_some())?;
+        }
         let identities = self.identities(&place, is_vault, report)?;
         let mut location = place.target.location.clone();
         if is_vault {
             let opened = vault::open(&location, &identities)?;
             let fingerprint = opened.vault.fingerprint();
-            if self.fingerprint.as_ref().is_some_and(|expected| *expected != fingerprint) {
+            let of_pinned = pinned.map(|pinned| pinned.vault().fingerprint());
+            let mut expected = self.fingerprint.iter().chain(&of_pinned);
+            if expected.any(|expected| *expected != fingerprint) {
                 return Err(Error::integrity(format!("has the fingerprint {fingerprint}"))
                     .at(&typed)
                     .hint("it is another vault than the one that was meant: nothing was restored"));
@@ -116,6 +122,19 @@ impl Args {
         }
         report.note("whether the store held back newer files cannot be told from here");
         Ok(())
+    }
+
+    /// Whoever writes to the store may have taken the settings away, and with them what tells swapped and planted pairs.
+    fn refuse_without_settings(&self, place: &Place, is_pinned: bool) -> Result<()> {
+        let why = match (&self.fingerprint, is_pinned) {
+            (Some(_), _) => "--fingerprint asks for one",
+            (None, true) => "this machine takes part in one there",
+            (None, false) if vault::has_master(&place.target.location)? => "a master key stands there",
+            (None, false) => return Ok(()),
+        };
+        Err(Error::integrity(format!("holds no settings of a vault, and {why}: nothing was restored"))
+            .about(place.target.show())
+            .hint("put .sidekey/vault.json back, from an older version or another copy"))
     }
 
     fn identities(&self, place: &Place, is_vault: bool, report: &Report) -> Result<Vec<PrivateKey>> {

@@ -269,6 +269,10 @@ pub(super) fn rotate_location(
     let summary = rotate(&target, &options, &watcher)?;
     drop(watcher);
     tell(report, &Totals::of_location(typed, &options, &summary));
+    if !how.dry_run {
+        vaults::follow(place, how.rotation, report)?;
+        vaults::mind_escrow(place, report)?;
+    }
     if summary.residue + summary.opened > 0 {
         report.remains();
     }

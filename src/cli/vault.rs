@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sidekey::keys::PublicKey;
 use sidekey::ops::atomic::{AtomicFile, Mode};
-use sidekey::ops::vault;
+use sidekey::ops::vault::{self, Replaced};
 use sidekey::{Error, IoContext as _, Result};
 
 use super::config::{self, PinnedVault};
@@ -19,13 +19,14 @@ use super::passphrase::{NewPassphraseArgs, PassphraseArgs};
 use super::remote::location_text;
 use super::report::Report;
 
-/// show a vault, take part in it, change the passphrase of the key that it holds
+/// show a vault, take part in it, change the private key that it holds, or its passphrase
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
   sidekey vault show b2://bucket/backup
   sidekey vault join b2://bucket/backup -i backup.pem -r backup.pub.pem
-  sidekey vault passwd b2://bucket/backup")]
+  sidekey vault passwd b2://bucket/backup
+  sidekey vault escrow b2://bucket/backup -i new.pem")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -37,6 +38,7 @@ enum What {
     Join(Join),
     ExportConfig(ExportConfig),
     Passwd(Passwd),
+    Escrow(Escrow),
 }
 
 /// show what is pinned of a vault, and check that the store says the same
@@ -120,6 +122,33 @@ struct Passwd {
     kdf: KdfArgs,
 }
 
+/// keep a private key in a vault, under a passphrase, in place of the one that is there
+///
+/// For after a rotation, and for a vault that was made without. The key must be one that opens the vault. Older versions of
+/// that one object are deleted: what they held is not asked for, and its passphrase opens nothing that is for other keys.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+examples:
+  sidekey vault escrow b2://bucket/backup -i new.pem
+  sidekey vault escrow b2://bucket/backup -i new.pem --dry-run")]
+struct Escrow {
+    /// the root of the vault
+    #[arg(value_name = "LOCATION")]
+    location: OsString,
+    /// the private key to keep there
+    #[arg(short, long, value_name = "FILE", required = true)]
+    identity: PathBuf,
+    /// only check that the key opens the vault
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    #[command(flatten)]
+    new_passphrase: NewPassphraseArgs,
+    #[command(flatten)]
+    kdf: KdfArgs,
+}
+
 #[derive(Serialize)]
 struct Shown {
     r#type: &'static str,
@@ -145,6 +174,7 @@ impl Args {
             What::Join(join) => join.run(report),
             What::ExportConfig(export) => export.run(report),
             What::Passwd(passwd) => passwd.run(report),
+            What::Escrow(escrow) => escrow.run(report),
         }
     }
 }
@@ -221,17 +251,7 @@ impl Passwd {
         }
         let kdf = self.kdf.of_changed(escrow::ROUNDS, &before);
         let text = escrow::seal(&key, &self.new_passphrase, kdf, &place)?;
-        let replaced = vault::replace_escrow(&place.target.location, &text)?;
-        for left in &replaced.left {
-            report.warning(
-                &Error::input(format!("still opens with the old passphrase: {left}"))
-                    .about(self.location.to_string_lossy())
-                    .hint("delete it with a key that may, or by the rules of the bucket"),
-            );
-        }
-        if !replaced.left.is_empty() {
-            report.remains();
-        }
+        let replaced = replace_escrow(&place, &text, report)?;
         report.note(
             "a copy that somebody made of it before opens with the old passphrase for ever; if that is known to others, \
              rewrap to a new key pair",
@@ -241,6 +261,47 @@ impl Passwd {
         report.done(&changed, text);
         Ok(())
     }
+}
+
+impl Escrow {
+    fn run(self, report: &Report) -> Result<()> {
+        super::passphrase::check_descriptors(&self.passphrase, &self.new_passphrase)?;
+        let place = Place::root(&self.location, false)?;
+        let keys = load_identities(std::slice::from_ref(&self.identity), &self.passphrase, report)?;
+        vault::open(&place.target.location, &keys)?;
+        let Some(key) = keys.first() else { return Ok(()) };
+        if self.dry_run {
+            report.note("the key opens the vault; nothing was written");
+            return Ok(());
+        }
+        let text = escrow::seal(key, &self.new_passphrase, self.kdf.of_new(escrow::ROUNDS), &place)?;
+        let replaced = replace_escrow(&place, &text, report)?;
+        let text = format!(
+            "the vault keeps key {} under the new passphrase; {} older versions were deleted",
+            key.id().short(),
+            replaced.purged
+        );
+        let changed = Changed { r#type: "escrow-vault", purged: replaced.purged, left: replaced.left };
+        report.done(&changed, text);
+        Ok(())
+    }
+}
+
+/// Writes the private key that a vault holds, and tells what could not be deleted of what was there.
+fn replace_escrow(place: &Place, text: &str, report: &Report) -> Result<Replaced> {
+    let location = &place.target.location;
+    let replaced = vault::replace_escrow(location, text)?;
+    for left in &replaced.left {
+        report.warning(
+            &Error::input(format!("still opens with the old passphrase: {left}"))
+                .about(location.show(""))
+                .hint("delete it with a key that may, or by the rules of the bucket"),
+        );
+    }
+    if !replaced.left.is_empty() {
+        report.remains();
+    }
+    Ok(replaced)
 }
 
 /// What is pinned of the vault that a place is in; the store says the same, or it is an error.

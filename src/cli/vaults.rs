@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sidekey::Result;
+use sidekey::keys::PublicKey;
 use sidekey::location::Location;
 use sidekey::location::argument::{Argument, Service};
 use sidekey::location::outside::outside;
 use sidekey::location::vault::settings_name;
 use sidekey::ops::vault;
+use sidekey::rewrap::Rotation;
 use sidekey::vault::{NamesMode, Vault};
+use sidekey::{Error, Result};
 
 use super::config::{self, PinnedVault};
+use super::location::Place;
+use super::report::Report;
 
 /// What was typed, with every remote looked up: where it is, whatever it is called.
 #[derive(Clone, Debug)]
@@ -134,4 +138,48 @@ pub(crate) fn refuse_bucket(store: &Location, path: &[u8]) -> Result<()> {
         Some(root) => Err(outside().about(store.store().show(&root))),
         None => Ok(()),
     }
+}
+
+/// What this machine stores from now on is for those who have what is there: a vault's recipients change with its archive.
+///
+/// # Errors
+/// What writing what is pinned fails with.
+pub(crate) fn follow(place: &Place, rotation: &Rotation, report: &Report) -> Result<()> {
+    let Some(pinned) = place.vault.as_ref().filter(|_| place.target.path.is_empty()) else { return Ok(()) };
+    let ids = |keys: &[PublicKey]| keys.iter().map(|key| key.id().short()).collect::<Vec<_>>();
+    let mut next = PinnedVault::parse(&pinned.to_text())?;
+    next.recipients.retain(|key| !rotation.leaves(&key.id()));
+    for key in &rotation.new {
+        if next.recipients.iter().all(|known| known.id() != key.id()) {
+            next.recipients.push(PublicKey::from_pem(key.to_pem().as_bytes())?);
+        }
+    }
+    if ids(&next.recipients) == ids(&pinned.recipients) {
+        return Ok(());
+    }
+    config::current().pin(&next)?;
+    report.note(format_args!(
+        "this machine encrypts for key {} there from now on; others do after sidekey vault join",
+        ids(&next.recipients).join(", ")
+    ));
+    Ok(())
+}
+
+/// The private key that a vault holds under a passphrase does not change with its archive.
+///
+/// # Errors
+/// What asking the store fails with.
+pub(crate) fn mind_escrow(place: &Place, report: &Report) -> Result<()> {
+    let Some(pinned) = place.vault.as_ref().filter(|_| place.target.path.is_empty()) else { return Ok(()) };
+    if vault::escrow(&place.target.location)?.is_some() {
+        report.warning(
+            &Error::conflict(
+                "keeps a private key under a passphrase, which was not changed: if it is the old one, that \
+                              passphrase opens nothing any more",
+            )
+            .about(&pinned.location)
+            .hint(format!("sidekey vault escrow {} -i NEW.pem puts the new one there", pinned.location)),
+        );
+    }
+    Ok(())
 }

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::{StreamExt as _, stream};
 
 use crate::crypto::rsa::PrivateKey;
-use crate::format::{Envelope, envelope};
+use crate::format::Envelope;
+use crate::format::envelope::{self, Block, Content};
 use crate::location::argument::Target;
 use crate::name::{ObjectName, containers_of, is_container_name, is_envelope_name};
 use crate::ops::events::{Event, Observer};
@@ -151,6 +152,11 @@ impl Auditing<'_> {
             return Ok(());
         }
         let verdict = match look::text(&self.target.location, object).await {
+            // A private key, a certificate: PEM, and no envelope.
+            Ok(Text::Ours(envelope)) if !named && !is_ours(&envelope) => {
+                self.count(|summary| summary.others += 1);
+                return Ok(());
+            }
             Ok(Text::Ours(envelope)) => self.judge(&envelope),
             Ok(Text::Recipe(key_file)) => self.judge_key_file(&key_file),
             Err(error) if named || error.kind() != ErrorKind::Integrity => return Err(error),
@@ -230,4 +236,11 @@ impl Auditing<'_> {
 
 fn last(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, last)| last)
+}
+
+/// Whether any block has a label of ours, of whichever version.
+fn is_ours(envelope: &Envelope) -> bool {
+    let foreign =
+        |block: &Block| matches!(&block.content, Content::Unknown(label) if !label.starts_with("SIDEKEY"));
+    !envelope.blocks.iter().all(foreign)
 }

@@ -247,6 +247,16 @@ fn masters(envelope: &Envelope, settings: &Settings, identities: &[PrivateKey]) 
         .collect()
 }
 
+/// Whether the envelope of a vault's master key stands there, whatever else does.
+///
+/// # Errors
+/// What listing fails with.
+pub fn has_master(location: &Location) -> Result<bool> {
+    let options = ListOptions { prefix: location.key(stored::MASTERS), ..ListOptions::default() };
+    let mut listed = location.store().list(options);
+    runtime::start()?.block_on(async { Ok(listed.next().await.transpose()?.is_some()) })
+}
+
 /// Whether all that these private keys open in an envelope of a master key is the key that made the settings.
 ///
 /// # Errors

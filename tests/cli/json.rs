@@ -133,6 +133,7 @@ fn every_object_has_the_fields_that_the_document_names() {
         "would-delete",
         "deleted",
         "kept",
+        "escrow-vault",
         "passwd-vault",
         "recipe-container",
         "recipe-key-file",

@@ -488,6 +488,77 @@ fn rewrap_takes_the_master_key_along() {
     let other = elsewhere(&place);
     assert_eq!(other.sidekey("vault join vault -i keys/old.pem").code, Some(1));
     other.sidekey("vault join vault -i keys/new.pem").good();
+    // What is stored next is for the new key, too.
+    assert!(run.stderr.contains("this machine encrypts for key"), "{run:?}");
+    place.write("later", "later");
+    place.sidekey("put later vault").good();
+    place.sidekey("audit vault -i keys/old.pem").good();
+    assert_eq!(place.sidekey("cat -i keys/new.pem vault/later").good().stdout, "later");
+    place.sidekey("recipients vault add -i keys/new.pem --to keys/escrow.pub.pem").good();
+    place.write("last", "last");
+    place.sidekey("put last vault").good();
+    assert_eq!(place.sidekey("cat -i keys/escrow.pem vault/last").good().stdout, "last");
+}
+
+#[test]
+fn after_a_rotation_the_vault_keeps_the_new_private_key() {
+    let place = planted();
+    let init = ["init", "vault", "--escrow", "-i", "keys/old.pem"];
+    place.run_with(&init, None, Some("the first passphrase")).good();
+    place.sidekey("put tree/ vault").good();
+    // Its own private key is no envelope.
+    place.sidekey("audit vault -i keys/escrow.pem").good();
+    let run = place.sidekey("rewrap vault -i keys/old.pem --to keys/new.pub.pem").good();
+    assert!(run.stderr.contains("keeps a private key under a passphrase"), "{run:?}");
+    let restore = ["restore", "vault", "back"];
+    let useless = elsewhere(&place).run_with(&restore, Some("the first passphrase"), None);
+    assert_eq!(useless.code, Some(1), "{useless:?}");
+
+    let not_its_own = ["vault", "escrow", "vault", "-i", "keys/old.pem"];
+    assert_eq!(place.run_with(&not_its_own, None, Some(STRONG)).code, Some(1));
+    let escrow = ["vault", "escrow", "vault", "-i", "keys/new.pem"];
+    let before = place.read("vault/.sidekey/escrow.pem");
+    place.sidekey("vault escrow vault -i keys/new.pem --dry-run").good();
+    assert_eq!(place.run_with(&escrow, None, Some("short")).code, Some(1));
+    assert_eq!(place.read("vault/.sidekey/escrow.pem"), before);
+    place.run_with(&escrow, None, Some(STRONG)).good();
+    let other = elsewhere(&place);
+    assert_eq!(other.run_with(&restore, Some("the first passphrase"), None).code, Some(1));
+    other.run_with(&restore, Some(STRONG), None).good();
+    same_trees(&other.tree("back"), &place.tree("tree"), false);
+
+    // One that never had a key takes one, too.
+    let place = vault();
+    place.run_with(&["vault", "escrow", "vault", "-i", "keys/old.pem"], None, Some(STRONG)).good();
+    elsewhere(&place).run_with(&restore, Some(STRONG), None).good();
+}
+
+#[test]
+fn a_vault_without_its_settings_is_not_restored() {
+    let place = vault();
+    std::fs::rename(place.path("vault/.sidekey/vault.json"), place.path("taken")).unwrap();
+    let restore = "restore vault -i keys/old.pem back";
+    let (here, other) = (place.sidekey(restore), elsewhere(&place).sidekey(restore));
+    for run in [here, other] {
+        assert_eq!(run.code, Some(3), "{run:?}");
+        assert!(run.stderr.contains("holds no settings of a vault"), "{run:?}");
+    }
+    std::fs::remove_dir_all(place.path("vault/.sidekey")).unwrap();
+    assert_eq!(place.sidekey(restore).code, Some(3));
+    let named = format!("{restore} --fingerprint 1f2e");
+    assert_eq!(elsewhere(&place).sidekey(&named).code, Some(3));
+    assert!(!place.path("back").exists());
+
+    // Another vault in its place is not the one that this machine knows.
+    let place = vault();
+    let other = elsewhere(&place);
+    std::fs::remove_dir_all(other.path("vault")).unwrap();
+    other.sidekey("init vault -r keys/old.pub.pem").good();
+    std::fs::remove_dir_all(place.path("vault")).unwrap();
+    other.shell(&format!("cp -a vault '{}/vault'", place.root().display())).good();
+    let run = place.sidekey(restore);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(run.stderr.contains("another vault than the one that was meant"), "{run:?}");
 }
 
 /// New file keys and new contents of containers, under the same names and with records of their own.
