@@ -137,6 +137,43 @@ fn python_alone_recovers_everything() {
     assert_eq!(run.code, Some(3), "{run:?}");
 }
 
+/// Encrypted names are longer than plain ones, so a path that exists may be stored under more than the 4,096 bytes that
+/// a kernel takes at once.
+#[test]
+fn what_is_stored_under_a_longer_path_than_a_kernel_takes_is_there() {
+    let place = Place::with_keys();
+    let deep = Path::new("tree").join(["a folder"; 125].join("/"));
+    place.mkdir(&deep);
+    place.write(deep.join("file"), "deep");
+    place.write("tree/z", "not deep");
+    place.mkdir("vault");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    place.sidekey("sync tree/ vault").good();
+    let whole = walkdir::WalkDir::new(place.path("vault")).into_iter().all(|entry| entry.is_ok());
+    assert!(!whole, "a path that is too long");
+
+    place.sidekey("verify --level full -i keys/old.pem vault").good();
+    place.sidekey("restore -i keys/old.pem vault back").good();
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+    let name = deep.strip_prefix("tree").unwrap().to_str().unwrap();
+    assert_eq!(
+        place.run(&["cat", "-i", "keys/old.pem", &format!("vault/{name}/file")]).good().stdout,
+        "deep"
+    );
+    let audit = place.sidekey("audit vault -i keys/old.pem");
+    assert_eq!((audit.code, audit.stdout.lines().count()), (Some(4), 3), "{audit:?}");
+    place.sidekey("rewrap vault -i keys/old.pem --to keys/new.pub.pem --prove all").good();
+    place.sidekey("audit vault -i keys/old.pem").good();
+
+    std::fs::remove_dir_all(place.path("tree/a folder")).unwrap();
+    for removed in [1, 0] {
+        let run = place.sidekey("sync tree/ vault --delete").good();
+        assert!(run.stderr.contains(&format!(" {removed} removed; 1 unchanged")), "{run:?}");
+    }
+    place.sidekey("get -i keys/old.pem -i keys/new.pem vault/ left").good();
+    same_trees(&place.tree("left"), &place.tree("tree"), false);
+}
+
 #[test]
 fn details_need_neither_key_nor_container() {
     let place = vault();

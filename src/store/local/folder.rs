@@ -195,8 +195,17 @@ impl Folders {
             return rustix::fs::openat(self.root.fd(), ".", flags, Mode::empty());
         }
         if self.whole_path {
-            return open_whole_path(self.root.fd(), key, flags);
+            match open_whole_path(self.root.fd(), key, flags) {
+                // The kernel takes 4,096 bytes at once (PATH_MAX); what was written folder by folder may be longer.
+                Err(Errno::NAMETOOLONG) => {}
+                opened => return opened,
+            }
         }
+        self.open_step_by_step(key, flags)
+    }
+
+    /// Opens what has this key folder by folder, so that `Errno::NAMETOOLONG` is about a single name.
+    fn open_step_by_step(&self, key: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let (folders, name) = key.rsplit_once('/').unwrap_or(("", key));
         let mut folder: Option<OwnedFd> = None;
         for step in folders.split('/').filter(|step| !step.is_empty()) {

@@ -203,6 +203,46 @@ fn paths_are_opened_alike_on_every_kernel() {
     }
 }
 
+/// A kernel takes 4,096 bytes of a path at once; keys are written folder by folder, and may be longer.
+#[test]
+fn keys_longer_than_a_path_are_found_listed_and_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_on(dir.path(), Disk::Memory);
+    let folder = ["a folder with a name of some length"; 150].join("/");
+    let key = format!("{folder}/x");
+    assert!(key.len() > 5_000);
+    put_many(&store, &[&key]).remove(0).unwrap();
+    let copied = block_on(store.copy(&key, None, &format!("{folder}/y"), &PutOptions::default()));
+    copied.unwrap();
+    assert_eq!(block_on(store.get(&key, &GetOptions::default())).unwrap().object.size, 3);
+    for prefix in ["", &format!("{folder}/")] {
+        let options = ListOptions { prefix: prefix.to_owned(), ..ListOptions::default() };
+        let listed: Vec<_> = block_on(store.list(options).collect());
+        assert!(matches!(&listed[..], [Ok(Listed::Object(x)), Ok(Listed::Object(_))] if x.key == key));
+    }
+
+    let (parent, name) = key.rsplit_once('/').unwrap();
+    let parent = store.inner.folders.folder(parent, false).unwrap();
+    rustix::fs::symlinkat(name, parent.fd(), "link").unwrap();
+    for (missing, expected) in [
+        (format!("{folder}/none"), ErrorKind::NotFound),
+        (format!("{folder}/{}", "n".repeat(300)), ErrorKind::NotFound),
+        (format!("{folder}/{}/x", "n".repeat(300)), ErrorKind::NotFound),
+        (format!("{folder}/link"), ErrorKind::Refused),
+        (format!("{folder}/link/x"), ErrorKind::Refused),
+    ] {
+        assert_eq!(block_on(store.stat(&missing, None)).unwrap_err().kind(), expected, "{missing}");
+    }
+    rustix::fs::unlinkat(parent.fd(), "link", AtFlags::empty()).unwrap();
+
+    for name in ["x", "y"] {
+        let key = format!("{folder}/{name}");
+        let version = block_on(store.stat(&key, None)).unwrap().version;
+        block_on(store.delete(&key, &version)).unwrap();
+    }
+    assert_eq!(names(dir.path()), [""; 0], "the folders went with what was in them");
+}
+
 #[test]
 fn listing_a_hundred_thousand_pairs_takes_little_memory() {
     let mut names = list::Names::default();
