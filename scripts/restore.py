@@ -16,7 +16,9 @@ no authentication, which it says each time.
 
 In a vault a pair without a valid info record for its name is refused.
 
-What it cannot do: Python does not wipe memory, so keys may stay in the memory of this process until it ends.
+What it cannot do: Python does not wipe memory, so keys may stay in the memory of this process until it ends. Paths
+that are longer than the system takes at once (4,096 bytes on Linux), as deep folders of a vault may have, are named
+and left out; `sidekey restore` takes them.
 
 Exit status: 0 done; 1 failed, or some files failed; 2 wrong usage; 3 the bytes are not what their writer made, or
 one half of a pair is missing; 130 interrupted.
@@ -38,7 +40,7 @@ import sys
 import tempfile
 
 try:
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -105,13 +107,11 @@ Job = collections.namedtuple("Job", "container root output is_folder_record vaul
 def plan(options, report):
     """Yields one job per container."""
     for path in options.paths:
-        if os.path.isdir(path):
-            yield from folder_jobs(path, options, report)
-            continue
-        try:
-            yield single_job(path, options)
-        except Failure as failure:
-            report.failed(failure)
+        with report.going_on(path):
+            if os.path.isdir(path):
+                yield from folder_jobs(path, options, report)
+            else:
+                yield single_job(path, options)
 
 
 def single_job(path, options):
@@ -138,13 +138,11 @@ def folder_jobs(top, options, report):
     def unreadable(error):
         report.failed(Failure(error.filename, "cannot be listed: %s" % error.strerror))
 
-    for folder, folders, files in os.walk(top_bytes, onerror=unreadable):
-        folders.sort()
-        folders[:] = [name for name in folders if not ours_not_theirs(folder, name, top_bytes, root)]
+    for folder, files in walk(top_bytes, lambda path: not ours_not_theirs(path, top_bytes, root), unreadable):
         relative = [] if folder == top_bytes else os.path.relpath(folder, top_bytes).split(b"/")
         encrypted = vault and vault.encrypted
         plain = vault.folder_names(relative) if encrypted else [folder_name(segment) for segment in relative]
-        for stored in sorted(files):
+        for stored in files:
             path = os.fsdecode(os.path.join(folder, stored))
             if not stored.endswith(b".enc") or stored.endswith(b".key.enc"):
                 continue
@@ -158,10 +156,39 @@ def folder_jobs(top, options, report):
             yield Job(path, os.fsdecode(root), os.fsdecode(output), name == b"", vault, stored)
 
 
-def ours_not_theirs(folder, name, top, root):
+def walk(top, is_entered, unreadable):
+    """Yields each folder with its sorted files. `os.walk` calls itself for each level before Python 3.12, so that a
+    thousand folders in each other would end it."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                entries = sorted(entries, key=lambda entry: entry.name)
+            folders = {entry.name: entry.is_symlink() for entry in entries if is_folder(entry)}
+        except OSError as error:
+            unreadable(error)
+            continue
+        yield folder, [entry.name for entry in entries if entry.name not in folders]
+        paths = [os.path.join(folder, name) for name, is_symlink in folders.items() if not is_symlink]
+        waiting += filter(is_entered, reversed(paths))
+
+
+def is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def ours_not_theirs(path, top, root):
     """Folders below `top` that hold no pairs: a vault's own, and the one we are restoring into."""
-    path = os.path.join(folder, name)
-    return (folder == top and name == b".sidekey") or (root != top and os.path.samefile(path, root))
+    if path == os.path.join(top, b".sidekey"):
+        return True
+    try:
+        return root != top and os.path.samefile(path, root)
+    except OSError:
+        return False  # too long a path, or gone: listing it says so
 
 
 def container_name(stored):
@@ -188,15 +215,25 @@ def raw_segment(segment):
     """Undoes `%b64~`. Takes only the form that a writer would have chosen, and nothing that could leave its folder."""
     raw = segment
     if segment.startswith(b"%b64~"):
-        text = segment[5:]
-        if not re.match(rb"[A-Za-z0-9_-]*\Z", text) or len(text) % 4 == 1:
-            return None
-        raw = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        if base64.urlsafe_b64encode(raw).rstrip(b"=") != text:
+        raw = base64_segment(segment[5:])
+        if raw is None:
             return None
     if (raw != segment) != needs_b64(raw):
         return None
-    return None if raw in (b"", b".", b"..") or b"/" in raw or b"\0" in raw else raw
+    return one_name(raw)
+
+
+def one_name(raw):
+    """The name, if it is one and leads nowhere else."""
+    return None if raw in (None, b"", b".", b"..") or b"/" in raw or b"\0" in raw else raw
+
+
+def base64_segment(text):
+    """Base64 without padding, in the one form that a writer would have chosen; None for anything else."""
+    if not re.match(rb"[A-Za-z0-9_-]*\Z", text) or len(text) % 4 == 1:
+        return None
+    raw = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    return raw if base64.urlsafe_b64encode(raw).rstrip(b"=") == text else None
 
 
 def needs_b64(raw):
@@ -229,16 +266,17 @@ class Vault:
             try:
                 settings = json.loads(stream.read(4097))
                 vault_id, generation = bytes.fromhex(settings["vault"]), settings["generation"]
-                if settings["v"] != 1 or len(vault_id) != 16 or generation not in range(1, 256):
+                if settings["v"] != 1 or len(vault_id) != 16 or type(generation) is not int or not 0 < generation < 256:
                     raise ValueError
                 text = '{"v":1,"vault":"%s","generation":%d,"names":"%s"}' % (vault_id.hex(), generation, settings["names"])
-            except (ValueError, KeyError, TypeError) as fault:
+                text = text.encode()
+            except (ValueError, KeyError, TypeError, RecursionError) as fault:
                 raise Failure(path, "is not the settings of a vault", INTEGRITY) from fault
         envelope = os.path.join(top, ".sidekey", "master.%d.key.enc" % generation)
         found = Search(envelope, [envelope], vault_id[:15] + bytes([generation]), "rsa-oaep-sha256", options.keys)
         for master in found.secrets:
             vault = cls(top, master, vault_id, generation, settings["names"] == "encrypted")
-            tag = hmac.new(vault.settings_key, text.encode(), hashlib.sha256).hexdigest()
+            tag = hmac.new(vault.settings_key, text, hashlib.sha256).hexdigest()
             if len(master) == 32 and hmac.compare_digest(tag, str(settings.get("hmac"))):
                 return vault
         raise Failure(path, "was not made with the master key that the envelope holds", INTEGRITY) \
@@ -264,9 +302,8 @@ class Vault:
 
     def segment(self, folder, stored):
         if re.match(rb"s[A-Za-z0-9_-]+\Z", stored):
-            text = stored[1:]
-            sealed = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-            name = siv_open(self.names_key, [folder], sealed)
+            sealed = base64_segment(stored[1:])
+            name = sealed and siv_open(self.names_key, [folder], sealed)
         elif re.match(rb"h[A-Za-z0-9_-]{43}\Z", stored):
             # Records that nothing seemed to need are set aside for a while.
             for place in (b".sidekey/names", b".sidekey/unused"):
@@ -275,11 +312,11 @@ class Vault:
                     name = name and name.rstrip(b"\0")
                     tag = hmac.new(self.long_key, folder + b"\0" + (name or b""), hashlib.sha256).digest()
                     if name and base64.urlsafe_b64encode(tag).rstrip(b"=") == stored[1:]:
-                        return None if b"/" in name else name
+                        return one_name(name)
             return None
         else:
             return None
-        return None if name in (None, b"", b".", b"..") or b"/" in name or b"\0" in name else name
+        return one_name(name)
 
 
 def hkdf(key, salt, info, length):
@@ -427,10 +464,8 @@ def make_link(job, sealed, options):
 def finish_folders(report):
     """Folders get their modes and times last, the deepest first: writing into one would change them."""
     for path, metadata in sorted(report.folders, key=lambda folder: folder[0].count("/"), reverse=True):
-        try:
+        with report.going_on(path):
             set_attributes(path, metadata)
-        except OSError as error:
-            report.failed(Failure(path, error.strerror))
 
 
 class Temporary:
@@ -823,7 +858,7 @@ def load_key(path, options):
         private = serialization.load_pem_private_key(pem, None)
     except TypeError:
         private = load_encrypted(path, pem, options)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise Failure(path, "is not a private key in PEM") from None
     if not isinstance(private, rsa.RSAPrivateKey) or not 2048 <= private.key_size <= 8192:
         raise Failure(path, "is not an RSA key of 2048 to 8192 bits")
@@ -837,6 +872,8 @@ def load_encrypted(path, pem, options):
         return serialization.load_pem_private_key(pem, passphrase(path, options))
     except (ValueError, TypeError):
         raise Failure(path, "wrong passphrase") from None
+    except UnsupportedAlgorithm as error:
+        raise Failure(path, "cannot be opened here: %s" % error) from None
 
 
 def passphrase(path, options):
@@ -934,7 +971,10 @@ def recipe_settings(job, text, options):
         return options.recipe_kdf, recipe_password(text, options.recipe_password)
     declared = re.fullmatch(rb"sidekey:(pbkdf2:[1-9][0-9]{0,7}):[A-Za-z0-9+/]{64}\n?", text)
     if declared and not options.recipe_kdf:
-        return recipe_kdf(declared.group(1).decode("ascii")), text.rstrip(b"\n")
+        try:
+            return recipe_kdf(declared.group(1).decode("ascii")), text.rstrip(b"\n")
+        except argparse.ArgumentTypeError as error:
+            raise Failure(job.container, "its key file names a way to derive its key: %s" % error, INTEGRITY) from None
     raise Failure(job.container, "how its key was derived is not recorded", FAILED,
                   "give --recipe-kdf (md5, sha256, pbkdf2:10000) and --recipe-password (joined, first-line)")
 
@@ -984,13 +1024,20 @@ class Report:
 
     def run(self, job, action):
         """Runs one action; one that returns `LATER` is counted when its second half runs."""
-        try:
+        with self.going_on(job.output):
             self.restored += action() is not LATER
+
+    @contextlib.contextmanager
+    def going_on(self, path):
+        """Reports whatever fails inside. What nobody thought of must not end a recovery either."""
+        try:
+            yield
         except Failure as failure:
             self.failed(failure)
         except OSError as error:
-            path = error.filename if error.filename is not None else job.output
-            self.failed(Failure(path, error.strerror or str(error)))
+            self.failed(Failure(path if error.filename is None else error.filename, error.strerror or str(error)))
+        except Exception as error:
+            self.failed(Failure(path, "%s: %s" % (type(error).__name__, error)))
 
     def failed(self, failure):
         self.failures.append(failure)

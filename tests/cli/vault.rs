@@ -137,6 +137,23 @@ fn python_alone_recovers_everything() {
     assert_eq!(run.code, Some(3), "{run:?}");
 }
 
+#[test]
+fn python_names_what_is_not_of_the_vault_and_restores_the_rest() {
+    let place = vault();
+    // No base64 is as long as that: one segment for a file, and one for a folder.
+    place.write("vault/sA.enc", "planted");
+    place.mkdir("vault/sAAAAA");
+    place.write("vault/sAAAAA/x.enc", "planted");
+    let run = recovered_by_python(&place, "back");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    for name in ["vault/sA.enc", "vault/sAAAAA/x.enc"] {
+        let says = format!("restore.py: {name}: is not named as sidekey names containers\n");
+        assert!(run.stderr.contains(&says), "{run:?}");
+    }
+    assert!(run.stderr.ends_with(" restored, 2 failed\n"), "{run:?}");
+    same_trees(&place.tree("back"), &place.tree("tree"), false);
+}
+
 /// Encrypted names are longer than plain ones, so a path that exists may be stored under more than the 4,096 bytes that
 /// a kernel takes at once.
 #[test]
@@ -164,6 +181,12 @@ fn what_is_stored_under_a_longer_path_than_a_kernel_takes_is_there() {
     assert_eq!((audit.code, audit.stdout.lines().count()), (Some(4), 3), "{audit:?}");
     place.sidekey("rewrap vault -i keys/old.pem --to keys/new.pub.pem --prove all").good();
     place.sidekey("audit vault -i keys/old.pem").good();
+    // The other implementation cannot go there, says so, and restores the rest.
+    place.sidekey("rewrap vault -i keys/new.pem --to keys/old.pub.pem").good();
+    let run = recovered_by_python(&place, "python");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("cannot be listed: File name too long"), "{run:?}");
+    assert_eq!(place.text("python/z"), "not deep");
 
     std::fs::remove_dir_all(place.path("tree/a folder")).unwrap();
     for removed in [1, 0] {

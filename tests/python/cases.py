@@ -669,6 +669,73 @@ def hostile_folders(world, checks):
     checks.equal((status, (fresh / "good").exists()), (3, False), "--strict")
 
 
+def paths_of_any_length(world, checks):
+    """What is too long for the system is named, what is only deep is restored, and the others are restored with it."""
+    stored, out = world.new_folder(), world.new_folder() / "out"
+    store(world, stored, b"a/good.enc", b"good", {"v": 1, "type": "file", "mode": "0600", "mtime": "1000000001"})
+    store(world, stored, b"z/.folder.enc", b"", {"v": 1, "type": "dir", "mode": "0711", "mtime": "7000000001"})
+    store(world, stored, b"z/link.enc", b"", {"v": 1, "type": "symlink", "target": "../a/good"})
+    folder = os.open(stored, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("n" * 200, dir_fd=folder)
+        below = os.open("n" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("lost.enc", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    deep = b"d/" * 1100
+    for at in range(2, len(deep) + 1, 2):
+        os.mkdir(os.path.join(os.fsencode(stored), deep[:at]))
+    store(world, stored, deep + b"x.enc", b"deep", {"v": 1, "type": "file"})
+    status, text = world.restore_py.run("-i", world.key_path, "-o", out, stored)
+    checks.that(status == 1 and "4 restored, 1 failed" in text, "status", "%s %.3000s" % (status, text))
+    checks.that("cannot be listed: File name too long" in text, "the long one is named", text[-500:])
+    checks.equal((out / "a" / "good").read_bytes(), b"good", "a file before it")
+    checks.equal(os.readlink(out / "z" / "link"), "../a/good", "a symlink behind it")
+    checks.equal((out / "z").stat().st_mtime_ns, 7000000001, "the time of a folder")
+    with open(os.path.join(os.fsencode(out), deep, b"x"), "rb") as file:
+        checks.equal(file.read(), b"deep", "a thousand folders deep")
+    # Removing a tree of this depth in one call is too much for older Pythons.
+    for top in (stored, out):
+        bottom = os.path.join(os.fsencode(top), deep)
+        for name in os.listdir(bottom):
+            os.unlink(os.path.join(bottom, name))
+        for at in range(len(deep), 0, -2):
+            os.rmdir(os.path.join(os.fsencode(top), deep[:at]))
+
+
+def what_nobody_thought_of(world, checks):
+    """A fault of any kind is told of its file, or of its folder, and the others go on."""
+    stored, out = world.new_folder(), world.new_folder() / "out"
+    for name in (b"a.enc", b"b.enc", b"c.enc"):
+        store(world, stored, name, name, {"v": 1, "type": "file"})
+    module = world.restore_py.module
+    check_name = module.check_name
+
+    def failing(job, sealed, options):
+        if job.container.endswith("b.enc"):
+            raise MemoryError("planted")
+        check_name(job, sealed, options)
+
+    module.check_name = failing
+    status, text = world.restore_py.run("-i", world.key_path, "-o", out, stored)
+    module.check_name = check_name
+    checks.that(status == 1 and "2 restored, 1 failed" in text, "one of three", text)
+    checks.that("MemoryError: planted" in text and sorted(os.listdir(out)) == ["a", "c"], "it is named", text)
+    status, text = world.restore_py.run("-i", world.key_path, "-o", out / "a", stored)
+    checks.that(status == 1 and "File exists" in text and "Traceback" not in text, "a file instead of a folder", text)
+    for settings in (b"[" * 4000, b'{"v":1,"vault":"%s","generation":1.0,"names":"plain"}' % (b"00" * 16), b"[]", b""):
+        vault = world.new_folder()
+        store(world, vault, b"a.enc", b"a", {"v": 1, "type": "file"})
+        (vault / ".sidekey").mkdir()
+        (vault / ".sidekey" / "vault.json").write_bytes(settings)
+        after = world.new_folder()
+        arguments = ["-i", world.key_path, "-o", after, vault, stored / "a.enc"]
+        status, text = world.restore_py.run(*arguments)
+        says = "is not the settings of a vault"
+        checks.that(status == 3 and says in text and (after / "a").exists(), "settings %.20r" % settings, text)
+
+
 # --- the recipe -------------------------------------------------------------------------------------------------------
 
 
@@ -741,6 +808,13 @@ def declared(world, checks):
     recipe_pair(world, folder, b"declared", ["-pbkdf2", "-iter", "1000", "-a"], password, password, False)
     status, text = world.restore_py.run("-i", world.key_path, "-o", folder / "out", folder / "x.enc")
     checks.that(status == 0 and (folder / "out").read_bytes() == b"declared", "a password that names its KDF", text)
+    folder = world.new_folder()
+    password = password.replace("1000", "99999999")
+    recipe_pair(world, folder, b"declared", ["-md", "md5"], password, password, False)
+    store(world, folder, b"y.enc", b"good", {"v": 1, "type": "file"})
+    status, text = world.restore_py.run("-i", world.key_path, "-o", folder / "out", folder)
+    says = "x.enc: its key file names a way to derive its key" in text and "1 restored, 1 failed" in text
+    checks.that(status == 3 and says, "a password that names too many rounds", text)
 
 
 def adopted(world, checks, password):
@@ -888,6 +962,8 @@ GROUPS = [
     names,
     folders,
     hostile_folders,
+    paths_of_any_length,
+    what_nobody_thought_of,
     recipe,
     document,
     vectors,
