@@ -17,7 +17,8 @@ use super::work;
 /// find what a key can still open, old versions included
 ///
 /// With the private key, it is tried on every entry of every version of every envelope and key file: labels are not
-/// trusted. With a key id alone, labels are all there is to go by.
+/// trusted. With a key id alone, labels are all there is to go by. Copies under other names are found too; only what is
+/// called like a container and has an envelope of its name beside it is taken for one without being read.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:

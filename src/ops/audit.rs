@@ -1,23 +1,27 @@
 //! `audit`: what a key can still open in a location, old versions included.
 //!
 //! With the private key at hand it is tried on every entry of every version: labels are not authenticated. With a key id
-//! alone there are only labels to go by.
+//! alone there are only labels to go by. Names are not trusted either: only what has an envelope beside it, or is larger
+//! than one, is taken for the container that it is called like.
+
+mod beside;
 
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
 
+use self::beside::{Beside, Seen, is_container};
 use crate::crypto::rsa::PrivateKey;
-use crate::format::Envelope;
 use crate::format::envelope::{self, Block, Content};
+use crate::format::{Envelope, header};
 use crate::location::argument::Target;
-use crate::name::{ObjectName, containers_of, is_container_name, is_envelope_name};
+use crate::name::{ObjectName, containers_of, is_envelope_name};
 use crate::ops::events::{Event, Observer};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, recipe_files, rights, runtime};
-use crate::recipe::KeyFile;
+use crate::recipe::{self, DETECT_LEN, KeyFile};
 use crate::rewrap::{is_unknown, opens};
-use crate::store::{ListOptions, Listed, Object, Right};
+use crate::store::{ListOptions, Object, Right};
 use crate::{ErrorKind, KeyId, Result};
 
 /// Whose key it is about.
@@ -87,11 +91,14 @@ pub fn audit(
     let store = target.location.store();
     let at_once = runtime.block_on(store.capabilities())?.concurrency.max(1);
     let run = Auditing { target, subject, observer, summary: Mutex::default() };
-    let objects = stream::iter(run.listings()).flat_map(|options| store.list(options));
+    let mut beside = Beside::default();
+    let listed = stream::iter(run.listings()).flat_map(|options| store.list(options));
+    let objects = listed
+        .map(Some)
+        .chain(stream::iter([None]))
+        .flat_map(move |listed| stream::iter(beside.next(listed)));
     let jobs = jobs.max(1);
-    parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), objects, |listed| {
-        run.listed(listed)
-    });
+    parallel::for_each_future(runtime.handle(), jobs, at_once.div_ceil(jobs), objects, |seen| run.seen(seen));
     let summary = run.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     match summary == AuditSummary::default() && !target.path.is_empty() {
         true => Err(look::nothing_at(target)),
@@ -119,13 +126,15 @@ impl Auditing<'_> {
         pairs.chain([below]).collect()
     }
 
-    async fn listed(&self, listed: Result<Listed>) {
-        let audited = match listed {
-            Ok(Listed::Object(object)) if !object.marker && self.is_meant(&object.key) => {
-                self.object(&object).await
+    async fn seen(&self, seen: Seen) {
+        let audited = match seen {
+            Seen::Container(object) if self.is_meant(&object.key) => {
+                self.count(|summary| summary.others += 1);
+                Ok(())
             }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
+            Seen::Other(object) if self.is_meant(&object.key) => self.object(&object).await,
+            Seen::Container(_) | Seen::Other(_) => Ok(()),
+            Seen::Failed(error) => Err(error),
         };
         if let Err(error) = audited {
             self.count(|summary| summary.failed += 1);
@@ -145,9 +154,9 @@ impl Auditing<'_> {
 
     async fn object(&self, object: &Object) -> Result<()> {
         let named = is_envelope_name(&object.key);
-        let is_container = is_container_name(&object.key) && ObjectName::parse(last(&object.key)).is_some();
         // What is called otherwise may still be a copy of an envelope, if it is not too large to be one.
-        if is_container || (!named && object.size > envelope::MAX_BYTES as u64) {
+        let is_other = !named && object.size > envelope::MAX_BYTES as u64;
+        if is_other || (is_container(&object.key) && self.begins_like_container(object).await?) {
             self.count(|summary| summary.others += 1);
             return Ok(());
         }
@@ -183,6 +192,16 @@ impl Auditing<'_> {
             }));
         }
         Ok(())
+    }
+
+    /// Whether what is called like a container, and has no envelope beside it, is one by its first bytes.
+    async fn begins_like_container(&self, object: &Object) -> Result<bool> {
+        match look::start(&self.target.location, object, DETECT_LEN as u64).await {
+            Ok(first) => Ok(first.starts_with(header::MAGIC) || recipe::detect_container(&first).is_some()),
+            // No envelope is kept under a customer's key.
+            Err(error) if error.kind() == ErrorKind::Auth => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     fn judge(&self, envelope: &Envelope) -> Option<Verdict> {

@@ -559,6 +559,41 @@ fn copies_under_other_names_and_the_vaults_own_are_audited_too() {
 }
 
 #[test]
+fn copies_that_are_called_like_containers_are_audited_too() {
+    let place = place();
+    let containers = ["vault/x.enc", "vault/y.enc", "vault/a/z.enc", "vault/link.enc"];
+    assert!(containers.iter().all(|container| place.path(container).exists()));
+    // A container without its envelope is still none.
+    place.write("vault/alone.enc", place.read("vault/x.enc"));
+    for copy in ["vault/keycopy.enc", "vault/a/x.0123456789abcdef.enc"] {
+        place.write(copy, place.read("vault/x.key.enc"));
+    }
+    place.write("vault/a/x.0123456789abcdef.key.enc", place.read("vault/x.key.enc"));
+    let one = place.sidekey("--json audit vault/keycopy.enc -i keys/old.pem");
+    assert_eq!((results(&one), one.code), (vec!["vault/keycopy.enc opens".to_owned()], Some(4)));
+    let ended = place.sidekey("--json --log-file log --log-level debug audit vault -i keys/old.pem");
+    let expected = [
+        "vault/a/x.0123456789abcdef.enc opens",
+        "vault/a/x.0123456789abcdef.key.enc opens",
+        "vault/a/z.key.enc opens",
+        "vault/keycopy.enc opens",
+        "vault/link.key.enc opens",
+        "vault/x.key.enc opens",
+        "vault/y.key.enc opens",
+    ];
+    assert_eq!((results(&ended), ended.code), (expected.map(str::to_owned).to_vec(), Some(4)));
+    let summary = summary(&ended);
+    assert_eq!((&summary["audited"], &summary["others"]), (&7.into(), &5.into()));
+    // No container is read that has its envelope.
+    let log = place.text("log");
+    let read = |name: &str| format!("{name}\" detail=");
+    let is_get = |line: &&str| line.contains("store: get ");
+    let reads = |name: &str| log.lines().filter(is_get).filter(|line| line.contains(&read(name))).count();
+    assert_eq!(containers.map(reads), [0; 4], "{log}");
+    assert_eq!((reads("vault/alone.enc"), reads("vault/x.key.enc")), (1, 1), "{log}");
+}
+
+#[test]
 fn what_cannot_be_judged_remains() {
     let place = place();
     let odd = "-----BEGIN SIDEKEY LATTICE-----\n\nAAAA\n-----END SIDEKEY LATTICE-----\n";
