@@ -253,10 +253,6 @@ impl Auditing<'_> {
     }
 }
 
-fn last(key: &str) -> &str {
-    key.rsplit_once('/').map_or(key, |(_, last)| last)
-}
-
 /// Whether any block has a label of ours, of whichever version.
 fn is_ours(envelope: &Envelope) -> bool {
     let foreign =
