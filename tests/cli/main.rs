@@ -45,6 +45,7 @@ mod stop;
 mod sync;
 mod sync_model;
 mod sync_requests;
+mod sync_safety;
 mod vault;
 mod vault_servers;
 mod verify;

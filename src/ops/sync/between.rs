@@ -26,7 +26,7 @@ use crate::{Error, ErrorKind, IoContext as _, Result};
 /// for the other.
 ///
 /// # Errors
-/// `Conflict` when another run works on the same two, and when more would be removed than may be; what listing one of them
+/// `Usage` when one is in the other; `NotFound` when the first is no folder of this machine; `Conflict` when another run works on the same two, and when more would be removed than may be; what listing one of them
 /// fails with: nothing was done then. What happens to single objects is in the summary.
 pub fn between(
     source: &LocationTarget,
@@ -45,15 +45,19 @@ pub fn between(
     let location = &put.location;
     let keeps_versions = handle.block_on(location.store().capabilities())?.versions;
     super::check_keep_days(options, location, keeps_versions)?;
+    let from = super::named(&source.location.show(&source.stored_prefix()));
+    let to = super::named(&location.show(&location.stored_folder(below)));
+    let folder_of = super::folder_of_disk;
+    let folders = folder_of(&source.location, &source.stored_prefix())
+        .zip(folder_of(location, &location.stored_folder(below)));
+    if super::overlap(&from, &to) || folders.is_some_and(|(from, to)| super::is_within(&from, &to)) {
+        return Err(Error::usage("is in the other location").about(to).hint("choose one that is not"));
+    }
+    super::require_source(&source)?;
     let read: &[Right] = if options.dry_run { &[Right::List] } else { &[Right::List, Right::Read] };
     handle.block_on(rights::require(&source, read))?;
     let wanted = super::rights_for(options, keeps_versions);
     handle.block_on(rights::require_below(location, below, true, wanted))?;
-    let from = super::named(&source.location.show(&source.stored_prefix()));
-    let to = super::named(&location.show(&location.stored_folder(below)));
-    if super::overlap(&from, &to) {
-        return Err(Error::usage("is in the other location").about(to).hint("choose one that is not"));
-    }
     let telling = Telling(observer);
     let counting = Counting::new(&telling);
     let run = Run::begin(options, (location, below), [&from, &to], handle, &counting)?;

@@ -13,7 +13,10 @@ use super::learn::{self, Learning};
 use super::plan::{Differs, Finding, Here, Key, Known, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
 use super::state::{Act, Todo};
-use super::{Change, Run, SyncOptions, SyncSummary, Telling, contents_of, named};
+use super::{
+    Change, Run, SyncOptions, SyncSummary, Telling, contents_of, folder_of_disk, is_within, named, overlap,
+    require_source,
+};
 use crate::DataId;
 use crate::format::FileType;
 use crate::location::argument::Target;
@@ -28,8 +31,9 @@ use crate::{Error, IoContext as _, Result};
 /// what of them, by `options`. What is there and differs is replaced.
 ///
 /// # Errors
-/// `Conflict` when another run works on the same two, and when more would be removed than may be; what listing the location
-/// fails with: nothing was done then. What happens to single files is in the summary.
+/// `Usage` when one of the two is in the other; `NotFound` when there is no such folder on this machine; `Conflict` when another
+/// run works on the same two, and when more would be removed than may be; what listing the location fails with: nothing was done
+/// then. What happens to single files is in the summary.
 pub fn pull(
     source: &Target,
     destination: &Path,
@@ -44,13 +48,15 @@ pub fn pull(
     }
     let source = source.unlocked(&get.identities)?;
     let runtime = runtime::start()?;
+    let whole = named(&destination.display().to_string());
+    let from = named(&source.location.show(&source.stored_prefix()));
+    refuse_overlap(&source, destination, [&from, &whole])?;
+    require_source(&source)?;
     let wanted: &[Right] = if options.dry_run { &[Right::List] } else { &[Right::List, Right::Read] };
     runtime.block_on(rights::require(&source, wanted))?;
     if !options.dry_run {
         std::fs::create_dir_all(destination).context("cannot make the folder", destination)?;
     }
-    let whole = named(&destination.display().to_string());
-    let from = named(&source.location.show(&source.stored_prefix()));
     let sides = [&*from, &*whole];
     let telling = Telling(observer);
     let counting = Counting::new(&telling);
@@ -62,6 +68,19 @@ pub fn pull(
         false => pull.perform()?,
     }
     pull.run.finish(unchanged)
+}
+
+/// Refuses a destination in the location, or around it: what is in the location is not in it by its own name, and would count as
+/// gone. All of a vault is one thing, whatever its folders are called on the disk.
+fn refuse_overlap(source: &Target, destination: &Path, names: [&str; 2]) -> Result<()> {
+    let stored = if source.location.vault().is_some() { String::new() } else { source.stored_prefix() };
+    let folder = folder_of_disk(&source.location, &stored);
+    match overlap(names[0], names[1]) || folder.is_some_and(|folder| is_within(&folder, destination)) {
+        true => Err(Error::usage("and the location are one in the other")
+            .at(destination)
+            .hint("choose a folder that is neither in the location nor above it")),
+        false => Ok(()),
+    }
 }
 
 /// What is fetched, unless it is here.
