@@ -152,17 +152,8 @@ pub(in crate::ops) fn get_listed<'a>(
     let runtime = runtime::start()?;
     let destination = Destination::Folder(destination.into());
     let run = Getting {
-        options,
-        observer,
-        tree: Restoring::new(destination.root(), overwrite != Overwrite::Never, EXISTS_HINT, observer),
-        destination: &destination,
-        handle: runtime.handle(),
-        large: Mutex::new(()),
-        folders: Mutex::default(),
-        overwrite,
         confirm: Some(confirm),
-        recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, observer),
-        unsettled: Mutex::default(),
+        ..Getting::listed(&destination, (options, overwrite), runtime.handle(), observer)
     };
     let jobs = options.jobs.unwrap_or_else(processors);
     parallel::for_each(jobs, items, |item| {
@@ -172,6 +163,24 @@ pub(in crate::ops) fn get_listed<'a>(
     });
     run.settled(jobs);
     run.finish();
+    Ok(())
+}
+
+/// Reads what was listed to its end and keeps nothing of it; what could not be got is told.
+#[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
+pub(in crate::ops) fn check_listed<'a>(
+    items: impl Iterator<Item = Result<Item<'a>>> + Send,
+    options: &'a GetOptions,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let runtime = runtime::start()?;
+    let nowhere = Destination::Folder(PathBuf::new());
+    let run = Getting::listed(&nowhere, (options, options.overwrite), runtime.handle(), observer);
+    parallel::for_each(options.jobs.unwrap_or_else(processors), items, |item| {
+        if let Err(error) = item.and_then(|item| run.check(&item)) {
+            observer.event(Event::Failed(&error));
+        }
+    });
     Ok(())
 }
 
@@ -289,6 +298,29 @@ struct Getting<'a> {
 }
 
 impl<'a> Getting<'a> {
+    /// Of what was listed already.
+    #[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
+    fn listed(
+        destination: &'a Destination,
+        (options, overwrite): (&'a GetOptions, Overwrite),
+        handle: &'a Handle,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self {
+            options,
+            observer,
+            tree: Restoring::new(destination.root(), overwrite != Overwrite::Never, EXISTS_HINT, observer),
+            destination,
+            handle,
+            large: Mutex::new(()),
+            folders: Mutex::default(),
+            overwrite,
+            confirm: None,
+            recipes: Recipes::new(handle, &options.identities, options.recipe, observer),
+            unsettled: Mutex::default(),
+        }
+    }
+
     /// The objects at all places, for those who get them; once all are listed, how much it is altogether is told.
     #[expect(clippy::needless_pass_by_value, reason = "its end tells those who wait that this was all")]
     fn list_all(&self, places: &'a [Place<'a>], ahead: SyncSender<Result<Item<'a>>>) {

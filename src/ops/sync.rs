@@ -5,6 +5,7 @@
 //! `put`, `get` and `rm`, and remembered when it is confirmed: a run that is interrupted is gone on with by the next.
 
 mod between;
+mod gone;
 mod learn;
 mod plan;
 mod pull;
@@ -296,6 +297,7 @@ impl<'a> Run<'a> {
 
     /// Tells what would be done about each name.
     fn tell_plan(&self, perhaps: impl Fn(&Todo) -> Result<Option<Change>>) -> Result<()> {
+        let keeps = !self.options.delete || self.has_failed();
         for todo in self.state.todo(&Act::ALL) {
             let todo = todo?;
             let change = match todo.act {
@@ -304,7 +306,7 @@ impl<'a> Run<'a> {
                 Act::Metadata => Some(Change::Metadata),
                 Act::Move => Some(Change::Moved),
                 Act::Check => perhaps(&todo)?,
-                Act::Delete if self.options.delete => Some(Change::Deleted),
+                Act::Delete if !keeps => Some(Change::Deleted),
                 Act::Delete => {
                     add(&self.counts.kept, 1);
                     continue;
@@ -351,9 +353,32 @@ impl<'a> Run<'a> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
-    /// Removes from the location what is gone.
-    fn delete_gone(&self) -> Result<()> {
-        if self.state.count(Act::Delete)?.0 == 0 {
+    /// Whether anything failed so far.
+    fn has_failed(&self) -> bool {
+        self.observer.summary().failed > 0
+    }
+
+    /// Keeps so much that is gone where anything failed: under another name it may be what failed, and the last there is of it.
+    fn keeps(&self, count: u64, source: &Path) -> bool {
+        let keeps = count > 0 && self.has_failed();
+        if keeps {
+            add(&self.counts.kept, count);
+            let message = format!(
+                "not all of it was done, so nothing counts as gone: {count} objects were not removed"
+            );
+            self.observer.event(Event::Warning { path: source, message: &message });
+        }
+        keeps
+    }
+
+    /// Removes from the location what is gone on the side of `source`, where that is asked for and nothing failed.
+    fn delete_gone(&self, source: &Path) -> Result<()> {
+        let (count, _) = self.state.count(Act::Delete)?;
+        if !self.options.delete {
+            add(&self.counts.kept, count);
+            return Ok(());
+        }
+        if count == 0 || self.keeps(count, source) {
             return Ok(());
         }
         let capabilities = self.handle.block_on(self.location.store().capabilities())?;

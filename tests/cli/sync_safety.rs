@@ -81,3 +81,104 @@ fn a_folder_that_is_not_there_is_not_an_empty_one() {
     }
     assert_eq!((place.fingerprint("src"), place.fingerprint("other")), (src, other));
 }
+
+/// Changes one byte in the middle of a container.
+fn damage(place: &Place, container: &str) {
+    let mut bytes = place.read(container);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    place.write(container, bytes);
+}
+
+const HELD: &str = "so nothing counts as gone";
+
+#[test]
+fn a_renamed_file_that_cannot_be_stored_keeps_what_was_stored_under_its_old_name() {
+    let place = with_files(&["a", "gone", "other"]);
+    place.sidekey("sync -r keys/old.pub.pem src vault/").good();
+    std::fs::rename(place.path("src/a"), place.path("src/b")).unwrap();
+    std::fs::remove_file(place.path("src/gone")).unwrap();
+    place.chmod("src/b", 0);
+    let push = "sync -r keys/old.pub.pem src vault/ --delete";
+    let ended = place.run_bound(push);
+    said(&ended, 1, "src/b: cannot read");
+    said(&ended, 1, "2 objects were not removed");
+    assert!(ended.stderr.contains("0 removed") && ended.stderr.contains("2 gone but kept"), "{ended:?}");
+    place.sidekey("get -i keys/old.pem vault/ back").good();
+    assert_eq!((place.text("back/a"), place.text("back/gone")), ("a".into(), "gone".into()));
+    place.chmod("src/b", 0o600);
+    let ended = place.run_bound(push);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("1 new, 0 changed, 0 moved, 2 removed"), "{ended:?}");
+}
+
+#[test]
+fn what_is_gone_stays_here_when_what_came_instead_cannot_be_fetched() {
+    let place = with_files(&["a"]);
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    let pull = |key: &str| sidekey(&place, &format!("sync -i keys/{key}.pem @/loc out --delete"));
+    pull("old").good();
+    std::fs::rename(place.path("src/a"), place.path("src/b")).unwrap();
+    place.sidekey("sync -r keys/old.pub.pem src loc --delete").good();
+    let whole = place.read("loc/b.enc");
+    damage(&place, "loc/b.enc");
+    let ended = pull("old");
+    said(&ended, 3, HELD);
+    assert_eq!(place.names_in("out"), ["a"], "{ended:?}");
+    place.write("loc/b.enc", whole);
+    pull("old").good();
+    assert_eq!(place.names_in("out"), ["b"]);
+}
+
+#[test]
+fn what_is_in_the_way_stays_until_what_takes_its_place_was_read() {
+    let place = with_files(&["x/1", "x/2", "x/sub/3", "y"]);
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    let pull = |key: &str| sidekey(&place, &format!("sync -i keys/{key}.pem @/loc out --delete"));
+    pull("old").good();
+    let before = place.tree("out");
+    std::fs::remove_dir_all(place.path("src/x")).unwrap();
+    std::fs::remove_file(place.path("src/y")).unwrap();
+    place.mkdir("src/y/empty");
+    place.write("src/x", "a file now");
+    place.write("src/y/1", "in a folder now");
+    place.sidekey("sync -r keys/old.pub.pem src loc --delete").good();
+    let stays = |ended: &Ended, code: i32| {
+        said(ended, code, HELD);
+        same_trees(&place.tree("out"), &before, false);
+    };
+    stays(&pull("new"), 1);
+    for name in ["x", "y/1"] {
+        let container = format!("loc/{name}.enc");
+        let whole = place.read(&container);
+        damage(&place, &container);
+        stays(&pull("old"), 3);
+        place.write(&container, whole);
+    }
+    // What is left out keeps its folder; so nothing in it goes.
+    place.write("out/x/own.tmp", "mine");
+    let ended = sidekey(&place, "sync -i keys/old.pem @/loc out --delete --exclude *.tmp");
+    said(&ended, 1, "out/x: is in the way of a file, and holds more than what is gone");
+    std::fs::remove_file(place.path("out/x/own.tmp")).unwrap();
+    same_trees(&place.tree("out"), &before, false);
+    pull("old").good();
+    same_trees(&place.tree("out"), &place.tree("src"), false);
+}
+
+#[test]
+fn another_location_keeps_what_is_gone_when_what_came_instead_is_damaged() {
+    let place = with_files(&["a"]);
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    let line = "sync -i keys/old.pem -r keys/new.pub.pem @/loc @/other --delete";
+    sidekey(&place, line).good();
+    std::fs::rename(place.path("src/a"), place.path("src/b")).unwrap();
+    place.sidekey("sync -r keys/old.pub.pem src loc --delete").good();
+    let whole = place.read("loc/b.enc");
+    damage(&place, "loc/b.enc");
+    said(&sidekey(&place, line), 3, HELD);
+    assert!(place.path("other/a.enc").exists() && !place.path("other/b.enc").exists());
+    place.write("loc/b.enc", whole);
+    sidekey(&place, line).good();
+    place.sidekey("get -i keys/new.pem other/b one").good();
+    assert!(!place.path("other/a.enc").exists());
+}

@@ -15,7 +15,7 @@ use crate::ops::events::{Event, Watched, Written};
 use crate::ops::pair_files::folder_of;
 use crate::ops::part::{self, Part};
 use crate::ops::recipe_objects::RecipeObject;
-use crate::ops::restore;
+use crate::ops::{cleartext, restore};
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
 /// Containers up to this size are fetched by one request.
@@ -63,6 +63,33 @@ impl<'a> Getting<'a> {
             self.observer.event(Event::Done { input: Path::new(&shown), output: &target });
         }
         Ok(())
+    }
+
+    /// Reads one object to its end: what would keep it from being restored is known then.
+    #[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "for sync"))]
+    pub(super) fn check(&self, item: &Item<'a>) -> Result<()> {
+        let shown = object_name(item.location, &item.object);
+        self.read_all(item, &shown).map_err(|error| error.about(shown))
+    }
+
+    fn read_all(&self, item: &Item<'a>, shown: &str) -> Result<()> {
+        let reader = self.reader(item)?;
+        let object = reader.object().clone();
+        if let Some(cleartext) = item.location.cleartext(&object) {
+            file_type(item, Some(&cleartext.metadata))?;
+            return cleartext::copy(&cleartext, object.size, reader, &mut io::sink());
+        }
+        if RecipeObject::is_one(&reader) {
+            // Nothing authenticates its contents: more than that a key opens it cannot be known.
+            let object = RecipeObject::new(item.location, reader, self.options.which == Which::Current)?;
+            self.recipes.count(&object);
+            return self.recipes.find(&object).map(drop);
+        }
+        let Opened { opener, mut reader, .. } = self.open(item, reader, shown)?;
+        let end = opener.end(&mut reader, object.size)?;
+        reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", shown)?;
+        file_type(item, opener.metadata(&mut reader)?.as_ref())?;
+        opener.copy(reader, io::sink(), Some(&end), 1).map(drop)
     }
 
     /// Fetches the beginning of a container.

@@ -1,6 +1,7 @@
 //! A location into another one, with other keys: decrypted and encrypted again through memory.
 
 use std::io::{Seek as _, SeekFrom};
+use std::path::Path;
 
 use futures_util::StreamExt as _;
 
@@ -123,7 +124,7 @@ impl Between<'_> {
                 run.fail(&error);
             }
         });
-        self.delete_all()?;
+        run.delete_gone(Path::new(&self.source.show()))?;
         match run.options.keep_days {
             Some(days) => purge::older_than(run, days),
             None => Ok(()),
@@ -195,16 +196,6 @@ impl Between<'_> {
                 (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             }
         })
-    }
-
-    fn delete_all(&self) -> Result<()> {
-        let run = &self.run;
-        let (count, _) = run.state.count(Act::Delete)?;
-        if !run.options.delete || count == 0 {
-            super::add(&run.counts.kept, count);
-            return Ok(());
-        }
-        run.delete_gone()
     }
 }
 

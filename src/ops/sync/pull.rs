@@ -1,5 +1,6 @@
 //! A location into a folder of this machine.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::gone::Gone;
 use super::learn::{self, Learning};
 use super::plan::{Differs, Finding, Here, Key, Known, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
@@ -22,7 +24,7 @@ use crate::format::FileType;
 use crate::location::argument::Target;
 use crate::ops::atomic::Mode;
 use crate::ops::events::{Counting, Event, Observer};
-use crate::ops::get::{GetOptions, Item, Overwrite, Restored, get_listed};
+use crate::ops::get::{GetOptions, Item, Overwrite, Restored, check_listed, get_listed};
 use crate::ops::{restore, rights, runtime};
 use crate::store::{Object, Right};
 use crate::{Error, IoContext as _, Result};
@@ -148,29 +150,39 @@ impl Pulling<'_> {
     }
 
     fn perform(&self) -> Result<()> {
-        if self.run.options.delete {
-            self.delete(|key| self.is_in_the_way(key))?;
+        let run = &self.run;
+        run.expect(&GET)?;
+        let gone = self.gone()?;
+        self.get_files(|key| !gone.blocks(key))?;
+        let mut left = gone.other.len() as u64;
+        if !gone.in_the_way.is_empty() {
+            match self.make_way(&gone)? {
+                true => self.get_files(|key| gone.blocks(key))?,
+                false => left += gone.in_the_way.len() as u64,
+            }
         }
-        self.run.expect(&GET)?;
-        self.get_all(&[Act::New, Act::Unknown], Overwrite::IfDifferent, false)?;
-        self.get_all(&[Act::Change, Act::Metadata], Overwrite::Always, false)?;
-        match self.run.options.delete {
-            // What was in the way has gone before.
-            true => self.delete(|key| Ok(!self.is_in_the_way(key)?))?,
-            false => super::add(&self.run.counts.kept, self.run.state.count(Act::Delete)?.0),
+        if !run.keeps(left, self.destination) {
+            self.delete(&gone.other);
         }
         // The time of a folder is set when nothing in it changes any more.
-        self.get_all(&GET, Overwrite::Always, true)
+        self.get_all(&GET, Overwrite::Always, Key::is_folder)
     }
 
-    fn get_all(&self, acts: &[Act], overwrite: Overwrite, folders: bool) -> Result<()> {
+    fn get_files(&self, is_meant: impl Fn(&Key) -> bool + Sync) -> Result<()> {
+        let is_meant = |key: &Key| !key.is_folder() && is_meant(key);
+        self.get_all(&[Act::New, Act::Unknown], Overwrite::IfDifferent, &is_meant)?;
+        self.get_all(&[Act::Change, Act::Metadata], Overwrite::Always, &is_meant)
+    }
+
+    fn get_all(
+        &self,
+        acts: &[Act],
+        overwrite: Overwrite,
+        is_meant: impl Fn(&Key) -> bool + Send,
+    ) -> Result<()> {
         let run = &self.run;
-        let todo = run.state.todo(acts).filter(|todo| match todo {
-            Ok(todo) => todo.key.is_folder() == folders,
-            Err(_) => true,
-        });
-        let items = todo.map(|todo| todo.and_then(|todo| self.item(&todo)));
         let confirm = |restored: &Restored<'_>| run.note(self.confirmed(restored));
+        let items = self.items(acts, is_meant);
         get_listed(items, self.destination, (self.get, overwrite), &confirm, run.observer)?;
         // By now symlinks and the times of folders are there too.
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
@@ -178,6 +190,16 @@ impl Pulling<'_> {
             self.remember(&key, &stored, None, data_id)?;
         }
         Ok(())
+    }
+
+    fn items(
+        &self,
+        acts: &[Act],
+        is_meant: impl Fn(&Key) -> bool + Send,
+    ) -> impl Iterator<Item = Result<Item<'_>>> + Send {
+        let todo = self.run.state.todo(acts);
+        let todo = todo.filter(move |todo| todo.as_ref().map_or(true, |todo| is_meant(&todo.key)));
+        todo.map(|todo| todo.and_then(|todo| self.item(&todo)))
     }
 
     fn item(&self, todo: &Todo) -> Result<Item<'_>> {
@@ -248,15 +270,58 @@ impl Pulling<'_> {
         Ok(false)
     }
 
-    /// Removes what is gone and meant, the deepest first.
-    fn delete(&self, is_meant: impl Fn(&Key) -> Result<bool>) -> Result<()> {
-        let mut gone = Vec::new();
+    /// What is gone, where that is to be removed.
+    fn gone(&self) -> Result<Gone> {
+        let mut gone = Gone::default();
+        if !self.run.options.delete {
+            super::add(&self.run.counts.kept, self.run.state.count(Act::Delete)?.0);
+            return Ok(gone);
+        }
         for todo in self.run.state.todo(&[Act::Delete]) {
             let key = todo?.key;
-            if is_meant(&key)? {
-                gone.push(key);
+            match self.is_in_the_way(&key)? {
+                true => gone.in_the_way.insert(key),
+                false => gone.other.insert(key),
+            };
+        }
+        Ok(gone)
+    }
+
+    /// Removes what is in the way, if nothing failed so far and what takes its place was read to its end: whether a key opens it
+    /// and it is whole is known then, and at a kill the next run can fetch it. Whether it did.
+    fn make_way(&self, gone: &Gone) -> Result<bool> {
+        let run = &self.run;
+        if !run.has_failed() {
+            for folder in gone.in_the_way.iter().filter(|key| key.is_folder()) {
+                if let Err(error) = self.goes_whole(folder, gone) {
+                    run.fail(&error);
+                }
+            }
+            check_listed(self.items(&GET, |key| gone.blocks(key)), self.get, run.observer)?;
+        }
+        let may = !run.has_failed();
+        if may {
+            self.delete(&gone.in_the_way);
+        }
+        Ok(may)
+    }
+
+    /// What is left out, or has come since, keeps the folder that it is in where it is.
+    fn goes_whole(&self, folder: &Key, gone: &Gone) -> Result<()> {
+        let path = self.path(folder);
+        for entry in path.read_dir().context("cannot read", &path)? {
+            let name = entry.context("cannot read", &path)?.file_name();
+            if !gone.takes(folder, name.as_bytes()) {
+                return Err(Error::conflict("is in the way of a file, and holds more than what is gone")
+                    .at(path)
+                    .hint("move elsewhere what is in it, or leave out that file"));
             }
         }
+        Ok(())
+    }
+
+    /// Removes what is gone, the deepest first.
+    fn delete(&self, gone: &BTreeSet<Key>) {
         for key in gone.iter().rev() {
             let path = self.path(key);
             let removed = match key.is_folder() {
@@ -274,7 +339,6 @@ impl Pulling<'_> {
                 Err(error) => self.run.fail(&Error::io("cannot remove", error).at(&path)),
             }
         }
-        Ok(())
     }
 
     fn path(&self, key: &Key) -> PathBuf {

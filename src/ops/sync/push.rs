@@ -167,7 +167,7 @@ impl Pushing<'_> {
         self.move_all()?;
         self.run.expect(&PUT)?;
         self.put_all()?;
-        self.delete_all()?;
+        self.run.delete_gone(self.source)?;
         if let Some(days) = self.run.options.keep_days {
             purge::older_than(&self.run, days)?;
         }
@@ -290,25 +290,6 @@ impl Pushing<'_> {
         };
         self.run.tell(change, &key, None, Some(metadata.len()).filter(|_| metadata.is_file()));
         Ok(())
-    }
-
-    /// Removes what is gone, the deepest names first.
-    fn delete_all(&self) -> Result<()> {
-        let run = &self.run;
-        let (count, _) = run.state.count(Act::Delete)?;
-        if !run.options.delete {
-            super::add(&run.counts.kept, count);
-            return Ok(());
-        }
-        if count > 0 && self.scan.failed.load(Ordering::Relaxed) > 0 {
-            super::add(&run.counts.kept, count);
-            let message = format!(
-                "not all of it could be read, so nothing counts as gone: {count} objects were not removed"
-            );
-            run.observer.event(Event::Warning { path: self.source, message: &message });
-            return Ok(());
-        }
-        run.delete_gone()
     }
 
     fn path(&self, key: &Key) -> PathBuf {
