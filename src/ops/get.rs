@@ -389,23 +389,13 @@ impl<'a> Getting<'a> {
     /// Something that has no name of ours. What is called like a container all the same is worth an error: the name may
     /// be an attack.
     fn foreign(&self, location: &Location, object: &Object) -> Option<Result<Item<'a>>> {
-        let last = object.key.rsplit('/').next().unwrap_or_default();
-        let shown = object_name(location, object);
         if object.marker {
             return None;
         }
-        if is_container_name(last) || is_envelope_name(last) {
-            if is_script_key_file(last) {
-                let why = "is called like the key file of a file NAME.key that a script encrypted, and is not restored";
-                return Some(Err(Error::integrity(why)
-                    .about(shown)
-                    .hint("fetch NAME.key.enc and NAME.key.key.enc with another tool, and run sidekey decrypt there")));
-            }
-            return Some(Err(Error::integrity("has a name that no file can have, and is not restored")
-                .about(shown.escape_debug().to_string())
-                .hint("somebody else put it there; sidekey never writes such names")));
+        if let Some(error) = no_name(location, object) {
+            return Some(Err(error));
         }
-        self.skip(&shown, "is not a container");
+        self.skip(&object_name(location, object), "is not a container");
         None
     }
 
@@ -423,6 +413,27 @@ impl<'a> Getting<'a> {
             }
         }
     }
+}
+
+/// The error about something that is called like one of a pair, and has no name of ours.
+pub(in crate::ops) fn no_name(location: &Location, object: &Object) -> Option<Error> {
+    let last = object.key.rsplit('/').next().unwrap_or_default();
+    let shown = object_name(location, object);
+    if !is_container_name(last) && !is_envelope_name(last) {
+        return None;
+    }
+    if is_script_key_file(last) {
+        let why =
+            "is called like the key file of a file NAME.key that a script encrypted, and is not restored";
+        return Some(Error::integrity(why).about(shown).hint(
+            "fetch NAME.key.enc and NAME.key.key.enc with another tool, and run sidekey decrypt there",
+        ));
+    }
+    Some(
+        Error::integrity("has a name that no file can have, and is not restored")
+            .about(shown.escape_debug().to_string())
+            .hint("somebody else put it there; sidekey never writes such names"),
+    )
 }
 
 /// Whether a script made it for a file called `NAME.key`; sidekey writes such names with a `~`.

@@ -40,11 +40,12 @@ use crate::location::{Location, vault};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::filter::Filter;
+use crate::ops::get::no_name;
 use crate::ops::parallel;
 use crate::ops::put::choose::Chooser;
 use crate::ops::twins::Twins;
 use crate::ops::walk::Found;
-use crate::store::Right;
+use crate::store::{Object, Right};
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
 /// How to synchronise.
@@ -175,16 +176,27 @@ impl<'a> Run<'a> {
     }
 
     /// Lists the location, once. What cannot be listed whole is not synchronised. Where info records are listed too, they say
-    /// what is there of that of which nothing is remembered.
-    fn list(&self, learning: Learning) -> Result<u64> {
+    /// what is there of that of which nothing is remembered. `foreign` is told of what is no pair.
+    fn list(&self, learning: Learning, foreign: impl Fn(&Object)) -> Result<u64> {
         let scope = Scope::below(self.location, self.below);
         let mut listed = list(self.location, &scope);
         let entries = std::iter::from_fn(|| self.handle.block_on(listed.next()));
         self.state.list(entries.filter_map(|entry| match entry {
             Ok(Entry::Pair(pair)) => self.listed(&pair, learning).transpose(),
-            Ok(Entry::Folder(_) | Entry::Foreign(_)) => None,
+            Ok(Entry::Foreign(object)) => {
+                foreign(&object);
+                None
+            }
+            Ok(Entry::Folder(_)) => None,
             Err(error) => Some(Err(not_whole(error))),
         }))
+    }
+
+    /// Something in the location that is copied from. Under a name that cannot be read may be what would count as gone.
+    fn foreign(&self, source: &Location, object: &Object) {
+        if let Some(error) = no_name(source, object) {
+            self.fail(&error);
+        }
     }
 
     fn listed(&self, pair: &PairEntry, learning: Learning) -> Result<Option<Listed>> {

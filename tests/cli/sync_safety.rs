@@ -182,3 +182,37 @@ fn another_location_keeps_what_is_gone_when_what_came_instead_is_damaged() {
     place.sidekey("get -i keys/new.pem other/b one").good();
     assert!(!place.path("other/a.enc").exists());
 }
+
+#[test]
+fn what_has_a_name_that_cannot_be_read_does_not_count_as_gone() {
+    let place = with_files(&["a", "b"]);
+    for vault in ["vault", "other"] {
+        place.mkdir(vault);
+        place.sidekey(&format!("init {vault} -r keys/old.pub.pem")).good();
+    }
+    place.sidekey("sync src vault").good();
+    let pull = "sync -i keys/old.pem vault out";
+    let between = "sync -i keys/old.pem vault other";
+    place.sidekey(pull).good();
+    place.sidekey(between).good();
+    let (out, other) = (place.tree("out"), place.fingerprint("other"));
+    let containers: Vec<String> = place.names_in("vault");
+    let name = containers.iter().find(|name| name.ends_with(".enc") && !name.contains(".key")).unwrap();
+    let stored = name.strip_suffix(".enc").unwrap();
+    for name in containers.iter().filter(|name| name.starts_with(stored)) {
+        let changed = format!("{}AAAA{}", &name[..1], &name[5..]);
+        std::fs::rename(place.path("vault").join(name), place.path("vault").join(changed)).unwrap();
+    }
+    for line in [pull, between] {
+        for more in ["", " --delete", " --delete --dry-run"] {
+            let ended = place.sidekey(&format!("{line}{more}"));
+            said(&ended, 3, "has a name that no file can have");
+            assert!(
+                ended.stderr.contains("0 removed") && ended.stderr.contains("1 gone but kept"),
+                "{ended:?}"
+            );
+        }
+    }
+    assert_eq!(place.fingerprint("other"), other);
+    same_trees(&place.tree("out"), &out, false);
+}

@@ -84,7 +84,7 @@ struct Between<'a> {
 impl Between<'_> {
     fn plan(&self, from: &str) -> Result<u64> {
         let (run, source) = (&self.run, self.source);
-        run.list(Learning::Nothing)?;
+        run.list(Learning::Nothing, |_| {})?;
         let mut listed = list(&source.location, &Scope::below(&source.location, &source.path));
         let entries = std::iter::from_fn(|| run.handle.block_on(listed.next()));
         let found = run.state.list_source(entries.filter_map(|entry| match entry {
@@ -98,7 +98,11 @@ impl Between<'_> {
                 let stored = Stored { version: object.version.clone(), size: object.size };
                 Some(Ok((Key::new(segments, pair.name.is_folder()), stored)))
             }
-            Ok(Entry::Folder(_) | Entry::Foreign(_)) => None,
+            Ok(Entry::Foreign(object)) => {
+                run.foreign(&source.location, &object);
+                None
+            }
+            Ok(Entry::Folder(_)) => None,
             Err(error) => Some(Err(not_whole(error))),
         }))?;
         let here = run.state.source().map_while(|found| match found {

@@ -101,7 +101,7 @@ impl Pulling<'_> {
     /// Finds out what there is to do; how much there is not.
     fn plan(&self, from: &str) -> Result<u64> {
         let (run, scan) = (&self.run, Scan::default());
-        let listed = run.list(Learning::Records)?;
+        let listed = run.list(Learning::Records, |object| run.foreign(run.location, object))?;
         let leave_out = run.leaves_out(&scan);
         let exists = self.destination.symlink_metadata().is_ok();
         let roots = if exists { &self.roots[..] } else { &[] };

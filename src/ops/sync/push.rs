@@ -83,7 +83,7 @@ impl Pushing<'_> {
         let folders = if self.put.folder_metadata { Folders::All } else { Folders::Empty };
         let walk = || scan.walk(&self.roots, self.put.except.as_deref(), folders, &leave_out, run.observer);
         let unchanged = scan::ahead(walk, |here| {
-            self.warn(nothing_known, run.list(Learning::Records)?);
+            self.warn(nothing_known, run.list(Learning::Records, |_| {})?);
             let mut comparing = compare(here, run.there(), run.options.compare);
             let todo = comparing.by_ref().filter_map(|finding| match finding {
                 Ok(finding) => self.todo(finding).transpose(),
