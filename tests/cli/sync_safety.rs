@@ -216,3 +216,23 @@ fn what_has_a_name_that_cannot_be_read_does_not_count_as_gone() {
     assert_eq!(place.fingerprint("other"), other);
     same_trees(&place.tree("out"), &out, false);
 }
+
+#[test]
+fn a_swapped_pair_is_told_of_and_its_copy_shows_it_too() {
+    let place = with_files(&["a", "b"]);
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    for end in ["enc", "key.enc"] {
+        let path = |name: &str| place.path(format!("loc/{name}.{end}"));
+        std::fs::rename(path("a"), path("c")).unwrap();
+        std::fs::rename(path("b"), path("a")).unwrap();
+        std::fs::rename(path("c"), path("b")).unwrap();
+    }
+    let line = "sync -i keys/old.pem -r keys/new.pub.pem @/loc @/other";
+    let ended = sidekey(&place, line);
+    said(&ended, 0, "loc/a.enc: was encrypted under the name b");
+    said(&ended, 0, "loc/b.enc: was encrypted under the name a");
+    for name in ["a", "b"] {
+        let ended = place.sidekey(&format!("get --strict -i keys/new.pem other/{name} back/"));
+        said(&ended, 3, "was encrypted under the name");
+    }
+}

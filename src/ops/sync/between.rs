@@ -19,7 +19,7 @@ use crate::ops::events::{Counting, Observer, Watched};
 use crate::ops::get::GetOptions;
 use crate::ops::put::{PutOptions, Target, put_read};
 use crate::ops::source::Exactly;
-use crate::ops::{parallel, rights, runtime};
+use crate::ops::{parallel, restore, rights, runtime};
 use crate::store::Right;
 use crate::{Error, ErrorKind, IoContext as _, Result};
 
@@ -157,8 +157,12 @@ impl Between<'_> {
         reader.seek(SeekFrom::Start(HEADER_LEN as u64)).context("cannot read", &shown)?;
         let metadata = opener.metadata(&mut reader).map_err(about)?;
         let mut metadata = metadata.unwrap_or_else(|| Metadata::new(FileType::File));
-        // What was renamed in a vault has its old name inside, which would be wrong elsewhere.
-        metadata.name = name.segments().last().cloned().or(metadata.name);
+        restore::compare_name(location, &name, &metadata, &shown, self.get.strict, run.observer)?;
+        // What was renamed in a vault has its old name inside, which would be wrong elsewhere. Outside of vaults another name
+        // inside is the only trace of a swapped pair, and the copy has it, too.
+        if location.vault().is_some() || restore::renamed(&name, &metadata).is_none() {
+            metadata.name = name.segments().last().cloned().or(metadata.name);
+        }
         let stored = self.copy((&opener, reader), &end, &metadata, &todo.key).map_err(about)?;
         let was = Stored { version: object.version, size: object.size };
         let known =
