@@ -236,3 +236,19 @@ fn a_swapped_pair_is_told_of_and_its_copy_shows_it_too() {
         said(&ended, 3, "was encrypted under the name");
     }
 }
+
+#[test]
+fn what_a_pull_leaves_out_is_not_replaced() {
+    let place = with_files(&["a", "c/f", "c/sub/g", "d"]);
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    let pull = "sync -i keys/old.pem @/loc out --exclude-caches --delete";
+    sidekey(&place, pull).good();
+    place.write("out/c/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    place.write("out/c/f", "edited here");
+    std::fs::remove_file(place.path("out/c/sub/g")).unwrap();
+    std::fs::remove_file(place.path("out/d")).unwrap();
+    let ended = sidekey(&place, &format!("-v {pull}")).good();
+    assert!(ended.stderr.contains("1 new, 0 changed, 0 moved, 0 removed"), "{ended:?}");
+    assert_eq!((place.text("out/c/f"), place.text("out/d")), ("edited here".into(), "d".into()));
+    assert!(!place.path("out/c/sub/g").exists(), "{ended:?}");
+}

@@ -109,7 +109,7 @@ impl Pulling<'_> {
         let mut comparing = compare(here, run.there(), run.options.compare);
         let todo = comparing
             .by_ref()
-            .filter_map(|finding| finding.and_then(|finding| self.todo(finding)).transpose());
+            .filter_map(|finding| finding.and_then(|finding| self.todo(finding, &scan)).transpose());
         run.state.plan(todo)?;
         learn::from_envelopes(run, &|key| self.path(key), |_| Act::Unknown)?;
         run.may_delete(from, listed)?;
@@ -119,7 +119,7 @@ impl Pulling<'_> {
         Ok(comparing.same)
     }
 
-    fn todo(&self, finding: Finding) -> Result<Option<Todo>> {
+    fn todo(&self, finding: Finding, scan: &Scan) -> Result<Option<Todo>> {
         let nothing = || Stored { version: String::new(), size: 0 };
         let (key, act, stored) = match finding {
             // A folder stays as long as there is anything in it.
@@ -130,6 +130,8 @@ impl Pulling<'_> {
             }
             Finding::OnlyHere(here) if here.key.segments().is_empty() => return Ok(None),
             Finding::OnlyHere(here) => (here.key, Act::Delete, nothing()),
+            // The walk is past all names before this one.
+            Finding::OnlyThere(there) if scan.is_kept(&there.key) => return Ok(None),
             Finding::OnlyThere(there) => (there.key, Act::New, there.stored),
             Finding::Differs(
                 Here { key, .. },
