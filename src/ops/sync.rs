@@ -316,8 +316,7 @@ impl<'a> Run<'a> {
                 Act::New => Some(Change::New),
                 Act::Change | Act::Unknown => Some(Change::Contents),
                 Act::Metadata => Some(Change::Metadata),
-                Act::Move => Some(Change::Moved),
-                Act::Check => perhaps(&todo)?,
+                Act::Move | Act::Check => perhaps(&todo)?,
                 Act::Delete if !keeps => Some(Change::Deleted),
                 Act::Delete => {
                     add(&self.counts.kept, 1);
@@ -326,7 +325,10 @@ impl<'a> Run<'a> {
             };
             let size = Some(todo.stored.size).filter(|_| matches!(todo.act, Act::New | Act::Change));
             match change {
-                Some(change) => self.tell(change, &todo.key, todo.source.as_ref(), size),
+                Some(change) => {
+                    let from = todo.source.as_ref().filter(|_| change == Change::Moved);
+                    self.tell(change, &todo.key, from, size);
+                }
                 None => add(&self.counts.unchanged, 1),
             }
         }

@@ -252,3 +252,33 @@ fn what_a_pull_leaves_out_is_not_replaced() {
     assert_eq!((place.text("out/c/f"), place.text("out/d")), ("edited here".into(), "d".into()));
     assert!(!place.path("out/c/sub/g").exists(), "{ended:?}");
 }
+
+/// As where the inode of a removed file is given to a new one at once.
+#[test]
+fn another_file_with_the_inode_of_one_that_is_gone_was_not_moved() {
+    let place = with_files(&["old", "moved"]);
+    place.mkdir("vault");
+    place.sidekey("init vault -r keys/old.pub.pem").good();
+    let push = "sync src vault --delete";
+    place.sidekey(push).good();
+    let modified = |name: &str| place.path(name).metadata().unwrap().modified().unwrap();
+    let replace = |from: &str, to: &str, bytes: &str| {
+        let time = modified(from);
+        std::fs::rename(place.path(from), place.path(to)).unwrap();
+        place.write(to, bytes);
+        std::fs::File::open(place.path(to)).unwrap().set_modified(time).unwrap();
+    };
+    replace("src/old", "src/new", "NEW");
+    std::fs::rename(place.path("src/moved"), place.path("src/elsewhere")).unwrap();
+    let would = place.sidekey(&format!("{push} --dry-run")).good();
+    assert_eq!(would.stdout, "> elsewhere (from moved)\n- moved\n+ new\n- old\n", "{would:?}");
+    let ended = place.sidekey(&format!("-v {push}")).good();
+    assert!(ended.stderr.contains("1 new, 0 changed, 1 moved, 2 removed"), "{ended:?}");
+    place.sidekey("get -i keys/old.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("src"), false);
+    replace("src/new", "src/newest", "NEU");
+    place.sidekey(&format!("{push} --compare digest")).good();
+    std::fs::remove_dir_all(place.path("back")).unwrap();
+    place.sidekey("get -i keys/old.pem vault/ back").good();
+    same_trees(&place.tree("back"), &place.tree("src"), false);
+}

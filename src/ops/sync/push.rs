@@ -57,7 +57,7 @@ pub fn push(
     let push = Pushing { run, source, roots, put, scan: Scan::default() };
     let unchanged = push.plan()?;
     match options.dry_run {
-        true => push.run.tell_plan(|todo| push.differs(todo))?,
+        true => push.run.tell_plan(|todo| push.would_be(todo))?,
         false => push.perform()?,
     }
     push.run.finish(unchanged)
@@ -197,9 +197,7 @@ impl Pushing<'_> {
         let run = &self.run;
         let gone = || Error::not_found("is not known any more");
         let from = todo.source.as_ref().ok_or_else(gone)?;
-        let (stored, known) = run.state.known(from)?.ok_or_else(gone)?;
-        let facts = || scan::facts(&self.path(&todo.key).symlink_metadata().ok()?);
-        let before = facts().filter(|facts| is_same_file(facts, &known.facts)).ok_or_else(gone)?;
+        let (stored, known) = self.moved(todo, from)?.ok_or_else(gone)?;
         let (from_stored, to) = (run.stored(from)?, run.stored(&todo.key)?);
         let request = CopyRequest {
             from: &from_stored,
@@ -210,13 +208,41 @@ impl Pushing<'_> {
         };
         let copied = drive::copy(run.location, request).await?;
         let drive::Stored::Stored(written) = copied.stored else { return Err(gone()) };
-        if facts().as_ref() != Some(&before) {
+        let now = self.path(&todo.key).symlink_metadata().ok();
+        if now.as_ref().and_then(scan::facts).as_ref() != Some(&known.facts) {
             return Err(gone());
         }
         let stored = Stored { version: written.version, size: copied.size };
-        run.state.record(&todo.key, &stored, &Known { facts: before, ..known })?;
+        run.state.record(&todo.key, &stored, &known)?;
         run.tell(Change::Moved, &todo.key, Some(from), None);
         Ok(())
+    }
+
+    /// What is known of the file that was moved; nothing where another one is here. An inode is given to a new file as soon as the
+    /// old one is removed, and a time can be set: so the contents tell.
+    fn moved(&self, todo: &Todo, from: &Key) -> Result<Option<(Stored, Known)>> {
+        let Some((stored, known)) = self.run.state.known(from)? else { return Ok(None) };
+        let path = self.path(&todo.key);
+        let (file, metadata) = source::open_file(&path, false)?;
+        let Some(facts) = scan::facts(&metadata).filter(|facts| is_same_file(facts, &known.facts)) else {
+            return Ok(None);
+        };
+        if Some(source::sha256(&file).context("cannot read", &path)?) != known.digest {
+            return Ok(None);
+        }
+        source::unchanged(&file, &metadata, &path)?;
+        Ok(Some((stored, Known { facts, ..known })))
+    }
+
+    /// What would become of something of which only the contents tell.
+    fn would_be(&self, todo: &Todo) -> Result<Option<Change>> {
+        match &todo.source {
+            None => self.differs(todo),
+            Some(from) => Ok(match self.moved(todo, from) {
+                Ok(Some(_)) => Some(Change::Moved),
+                _ => Some(Change::New),
+            }),
+        }
     }
 
     /// Stores what is new or changed.
