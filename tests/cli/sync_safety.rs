@@ -282,3 +282,28 @@ fn another_file_with_the_inode_of_one_that_is_gone_was_not_moved() {
     place.sidekey("get -i keys/old.pem vault/ back").good();
     same_trees(&place.tree("back"), &place.tree("src"), false);
 }
+
+#[test]
+fn nothing_behind_a_link_is_touched_outside_of_the_destination() {
+    let place = with_files(&["d/f"]);
+    place.chmod("src/d/f", 0o666);
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    std::fs::File::open(place.path("src/d/f")).unwrap().set_modified(old).unwrap();
+    place.sidekey("sync -r keys/old.pub.pem src loc").good();
+    place.mkdir("outside");
+    place.write("outside/f", "d/f");
+    place.mkdir("out");
+    symlink("../outside", place.path("out/d")).unwrap();
+    let before = place.fingerprint("outside");
+    for line in [
+        "sync -i keys/old.pem @/loc out",
+        "get --overwrite if-different -i keys/old.pem loc/ out",
+        "get --overwrite always -i keys/old.pem loc/ out",
+    ] {
+        said(&sidekey(&place, line), 1, "out/d: is in the way: a folder is needed there, not a file or link");
+        assert_eq!(place.fingerprint("outside"), before, "{line}");
+        assert_eq!(place.mode("outside/f"), 0o600, "{line}");
+    }
+    sidekey(&place, "sync -i keys/old.pem @/loc out --delete").good();
+    assert_eq!((place.fingerprint("outside"), place.mode("out/d/f")), (before, 0o666));
+}

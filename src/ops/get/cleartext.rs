@@ -24,6 +24,7 @@ impl Getting<'_> {
         cleartext.check_size(object.size)?;
         self.compare_name(item, metadata, shown)?;
         file_type(item, metadata)?;
+        self.tree.make_parents(target)?;
         let same = match self.overwrite {
             Overwrite::IfDifferent if !self.is_special(target) => existing::same(target, &end, metadata)?,
             _ => None,
@@ -31,7 +32,6 @@ impl Getting<'_> {
         match same {
             Some(why) => self.skip(&target.display().to_string(), why),
             None => {
-                self.tree.make_parents(target)?;
                 let mut out = self.output(target, metadata)?;
                 let mut written = Written::new(&mut out, target);
                 let source = Watched { inner: reader, observer: self.observer };

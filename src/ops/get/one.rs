@@ -144,6 +144,8 @@ impl<'a> Getting<'a> {
             let metadata = metadata.cloned().unwrap_or_else(|| Metadata::new(file_type));
             return self.tree.put_later(target, metadata).map(|()| true);
         }
+        // Before anything below is looked at: what a link leads to is not the result.
+        self.tree.make_parents(target)?;
         if self.overwrite == Overwrite::IfDifferent
             && let Some(why) = existing::same(target, end, metadata)?
         {
@@ -151,7 +153,6 @@ impl<'a> Getting<'a> {
             self.observer.event(Event::Spared(opened.reader.object().size));
             return Ok(false);
         }
-        self.tree.make_parents(target)?;
         let _alone = (end.total >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.options.resume {
             part::remove(target)?;

@@ -25,7 +25,7 @@ use crate::location::argument::Target;
 use crate::ops::atomic::Mode;
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::get::{GetOptions, Item, Overwrite, Restored, check_listed, get_listed};
-use crate::ops::{restore, rights, runtime};
+use crate::ops::{restore, rights, runtime, source};
 use crate::store::{Object, Right};
 use crate::{Error, IoContext as _, Result};
 
@@ -234,7 +234,8 @@ impl Pulling<'_> {
             if let Mode::Exact(mode) = restore::mode(*metadata)
                 && target.symlink_metadata().is_ok_and(|found| found.mode() & 0o777 != mode)
             {
-                let set = std::fs::set_permissions(target, Permissions::from_mode(mode));
+                let (file, _) = source::open_file(target, false)?;
+                let set = file.set_permissions(Permissions::from_mode(mode));
                 set.context("cannot set the permissions", target)?;
             }
             self.remember(&key, &stored, end.digest, *data_id)?;
