@@ -20,4 +20,5 @@ mod pair;
 mod s3;
 mod s3_deletes;
 mod s3_faults;
+mod s3_lists;
 mod suite;

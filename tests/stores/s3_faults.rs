@@ -19,18 +19,18 @@ use crate::store_suite::{assert_kind, block_on, bytes_of, info, list};
 
 const ID: &str = "00112233445566778899aabbccddeeff";
 
-fn store(stub: &Stub) -> Arc<dyn Store> {
+pub(crate) fn store(stub: &Stub) -> Arc<dyn Store> {
     s3::open(s3_server::settings(&stub.address, "bucket")).unwrap()
 }
 
 /// With tries, and waits that take no time.
-fn retrying(stub: &Stub) -> (Retry<dyn Store>, Arc<TestClock>) {
+pub(crate) fn retrying(stub: &Stub) -> (Retry<dyn Store>, Arc<TestClock>) {
     let clock = Arc::new(TestClock::default());
     (Retry::new(store(stub), Policy::default()).by_clock(clock.clone()), clock)
 }
 
 /// A bucket without versions that takes what it is sent, but for what `handler` answers.
-fn stub(mut handler: impl FnMut(&Request) -> Option<Answer> + Send + 'static) -> Stub {
+pub(crate) fn stub(mut handler: impl FnMut(&Request) -> Option<Answer> + Send + 'static) -> Stub {
     Stub::new(move |request| handler(request).unwrap_or_else(|| plain(request)))
 }
 
@@ -54,7 +54,7 @@ fn plain(request: &Request) -> Answer {
     }
 }
 
-fn xml(name: &str, inner: &str) -> String {
+pub(crate) fn xml(name: &str, inner: &str) -> String {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{name}>{inner}</{name}>")
 }
 
@@ -70,6 +70,10 @@ fn first(
 
 fn is_put(request: &Request) -> bool {
     request.is("PUT", "/bucket/object")
+}
+
+pub(crate) fn is_list(request: &Request) -> bool {
+    request.is("GET", "list-type=2")
 }
 
 fn is_complete(request: &Request) -> bool {
@@ -276,7 +280,7 @@ fn no_newer_checksum_is_ever_sent() {
         if request.headers.iter().any(|(name, _)| newer(name)) {
             return Some(Answer::error(400, "InvalidRequest"));
         }
-        if request.is("GET", "list-type=2") {
+        if is_list(request) {
             return Some(Answer::new(200, xml("ListBucketResult", "<IsTruncated>false</IsTruncated>")));
         }
         if request.is("GET", "?uploads") {
@@ -471,9 +475,8 @@ fn a_name_that_cannot_be_read_is_an_error_in_its_place() {
     let contents =
         |key: &str| format!("<Contents><Key>{key}</Key><ETag>\"e\"</ETag><Size>1</Size></Contents>");
     let page = format!("<EncodingType>url</EncodingType>{}{}", contents("%FF"), contents("a+b%2Bc"));
-    let stub = stub(move |request| {
-        request.is("GET", "list-type=2").then(|| Answer::new(200, xml("ListBucketResult", &page)))
-    });
+    let stub =
+        stub(move |request| is_list(request).then(|| Answer::new(200, xml("ListBucketResult", &page))));
     let store = store(&stub);
     let mut listed = block_on(store.list(ListOptions::default()).collect::<Vec<_>>()).into_iter();
     assert_kind(listed.next().unwrap(), ErrorKind::Integrity);

@@ -22,6 +22,7 @@ use aws_types::service_config::ServiceConfigKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::whole::WholeAnswers;
 use super::{Settings, is_this_machine};
 use crate::{Error, ErrorKind, Result};
 
@@ -106,6 +107,7 @@ pub(super) async fn connect(settings: &Settings, certificates: Option<Certificat
     let path_style = settings.path_style.unwrap_or(endpoint.is_some());
     let mut config = Builder::from(&shared)
         .force_path_style(path_style)
+        .interceptor(WholeAnswers)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if shared.region().is_none() {

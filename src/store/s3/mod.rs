@@ -17,6 +17,7 @@ mod probe;
 mod sse;
 mod upload;
 mod versions;
+mod whole;
 mod why;
 
 use std::fmt;
