@@ -209,7 +209,9 @@ fn what_could_not_be_removed_is_not_written() {
     let place = Place::new();
     let stub = Stub::new(|request| match &*request.method {
         "GET" if request.path.contains("?versioning") => Answer::new(200, "<VersioningConfiguration/>"),
-        "GET" if request.path.contains("list-type") => Answer::new(200, "<ListBucketResult/>"),
+        "GET" if request.path.contains("list-type") => {
+            Answer::new(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        }
         "GET" => Answer::error(404, "NoSuchKey"),
         "HEAD" => Answer::new(404, "").with("date", "Tue, 01 Jan 2030 00:00:00 GMT"),
         _ => Answer::error(403, "AccessDenied"),

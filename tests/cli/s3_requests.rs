@@ -66,7 +66,8 @@ fn listing(objects: &BTreeMap<String, (usize, Vec<u8>)>) -> String {
             body.len()
         )
     };
-    format!("<ListBucketResult>{}</ListBucketResult>", objects.iter().map(one).collect::<String>())
+    let all: String = objects.iter().map(one).collect();
+    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>")
 }
 
 /// What was asked of pairs, by method; what was asked to know the bucket left out.

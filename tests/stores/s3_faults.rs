@@ -17,6 +17,9 @@ use crate::s3_server;
 use crate::store_suite::faults::TestClock;
 use crate::store_suite::{assert_kind, block_on, bytes_of, info, list};
 
+/// Of a page behind which nothing comes.
+pub(crate) const LAST: &str = "<IsTruncated>false</IsTruncated>";
+
 const ID: &str = "00112233445566778899aabbccddeeff";
 
 pub(crate) fn store(stub: &Stub) -> Arc<dyn Store> {
@@ -281,10 +284,10 @@ fn no_newer_checksum_is_ever_sent() {
             return Some(Answer::error(400, "InvalidRequest"));
         }
         if is_list(request) {
-            return Some(Answer::new(200, xml("ListBucketResult", "<IsTruncated>false</IsTruncated>")));
+            return Some(Answer::new(200, xml("ListBucketResult", LAST)));
         }
         if request.is("GET", "?uploads") {
-            return Some(Answer::new(200, xml("ListMultipartUploadsResult", "")));
+            return Some(Answer::new(200, xml("ListMultipartUploadsResult", LAST)));
         }
         if request.is("GET", "?encryption") {
             return Some(Answer::error(404, "ServerSideEncryptionConfigurationNotFoundError"));
@@ -474,7 +477,7 @@ fn errors_say_what_to_do_next() {
 fn a_name_that_cannot_be_read_is_an_error_in_its_place() {
     let contents =
         |key: &str| format!("<Contents><Key>{key}</Key><ETag>\"e\"</ETag><Size>1</Size></Contents>");
-    let page = format!("<EncodingType>url</EncodingType>{}{}", contents("%FF"), contents("a+b%2Bc"));
+    let page = format!("{LAST}<EncodingType>url</EncodingType>{}{}", contents("%FF"), contents("a+b%2Bc"));
     let stub =
         stub(move |request| is_list(request).then(|| Answer::new(200, xml("ListBucketResult", &page))));
     let store = store(&stub);

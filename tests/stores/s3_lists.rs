@@ -7,7 +7,7 @@ use sidekey::store::{ListOptions, Listed, Store, Unfinished};
 use sidekey::{Error, ErrorKind};
 
 use crate::http_stub::{Answer, Request, Stub};
-use crate::s3_faults::{is_list, retrying, store, stub, xml};
+use crate::s3_faults::{LAST, is_list, retrying, store, stub, xml};
 use crate::store_suite::block_on;
 
 const ENABLED: &str = "<Status>Enabled</Status>";
@@ -22,6 +22,11 @@ enum Page {
 
 impl Page {
     fn text(self) -> String {
+        self.text_with(LAST)
+    }
+
+    /// With what it says of the next page.
+    fn text_with(self, next: &str) -> String {
         let (name, each) = match self {
             Self::Current => {
                 ("ListBucketResult", "<Contents><Key>KEY</Key><ETag>\"e\"</ETag><Size>1</Size></Contents>")
@@ -35,7 +40,7 @@ impl Page {
             }
         };
         let all: String = ["first", "second"].iter().map(|key| each.replace("KEY", key)).collect();
-        xml(name, &format!("<IsTruncated>false</IsTruncated>{all}"))
+        xml(name, &format!("{next}{all}"))
     }
 
     fn is_asked(self, request: &Request) -> bool {
@@ -120,5 +125,48 @@ fn a_bucket_of_which_half_is_told_is_not_one_without_versions() {
             stub(move |request| request.is("GET", "?versioning").then(|| Answer::new(200, cut.as_str())));
         let error = block_on(store(&stub).capabilities()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Transient, "{error:?}");
+    }
+}
+
+#[test]
+fn a_list_that_goes_on_says_where() {
+    const MORE: &str = "<IsTruncated>true</IsTruncated>";
+    const NOWHERE: &str = "says that a list goes on, and not where";
+    for (page, next, said) in [
+        (Page::Current, "", "does not say whether a list goes on"),
+        (Page::Current, MORE, NOWHERE),
+        // As a service has it that knows only version 1.
+        (Page::Current, "<IsTruncated>true</IsTruncated><NextMarker>second</NextMarker>", NOWHERE),
+        (Page::Current, "<IsTruncated>true</IsTruncated><NextContinuationToken/>", NOWHERE),
+        (Page::Versions, "", "does not say whether a list goes on"),
+        (Page::Versions, MORE, NOWHERE),
+        (Page::Uploads, "", "does not say whether a list goes on"),
+        (Page::Uploads, MORE, NOWHERE),
+    ] {
+        let text = page.text_with(next);
+        let stub = page.stub(move || Answer::new(200, text.as_str()));
+        let keys = block_on(page.keys(&*store(&stub)));
+        let errors: Vec<_> = keys.iter().filter_map(|key| key.as_ref().err()).collect();
+        let [error] = &errors[..] else { panic!("{page:?} {next}: {keys:?}") };
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{page:?} {next}: {error:?}");
+        assert!(error.line().contains(said), "{page:?} {next}: {error:?}");
+    }
+}
+
+#[test]
+fn a_list_goes_on_where_the_service_says_and_ends_when_it_says_so() {
+    for (page, next) in [
+        (Page::Current, "<NextContinuationToken>here</NextContinuationToken>"),
+        (Page::Versions, "<NextKeyMarker>here</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>"),
+        (Page::Uploads, "<NextKeyMarker>here</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>"),
+    ] {
+        // Some tell a place behind the last page, too.
+        let last = page.text_with(&format!("{LAST}{next}"));
+        let mut answers = vec![last, page.text_with(&format!("<IsTruncated>true</IsTruncated>{next}"))];
+        let stub = page.stub(move || Answer::new(200, answers.pop().unwrap()));
+        let keys: Result<Vec<_>, _> = block_on(page.keys(&*store(&stub))).into_iter().collect();
+        assert_eq!(keys.unwrap(), ["first", "second", "first", "second"], "{page:?}");
+        let asked: Vec<_> = stub.log().into_iter().filter(|request| page.is_asked(request)).collect();
+        assert!(asked[1].path.contains("=here"), "{page:?}: {asked:?}");
     }
 }

@@ -41,6 +41,33 @@ enum Next {
     End,
 }
 
+impl Next {
+    /// What a page says of the one behind it. Whoever does not say that it is the last has more, or is not understood.
+    fn of(is_truncated: Option<bool>, place: Option<Self>) -> Result<Self> {
+        match (is_truncated, place) {
+            (Some(false), _) => Ok(Self::End),
+            (Some(true), Some(place)) => Ok(place),
+            (Some(true), None) => {
+                Err(Error::integrity("the service says that a list goes on, and not where"))
+            }
+            (None, _) => Err(Error::integrity("the service does not say whether a list goes on")),
+        }
+    }
+
+    fn markers(key: Option<String>, second: Option<&str>) -> Option<Self> {
+        let key = key.filter(|key| !key.is_empty());
+        key.is_some().then(|| Self::Markers(key, second.map(str::to_owned)))
+    }
+
+    /// This, unless it is where the list stands already.
+    fn behind(self, now: &Self) -> Result<Self> {
+        match self != Self::End && self == *now {
+            true => Err(Error::integrity("the service lists the same page again and again")),
+            false => Ok(self),
+        }
+    }
+}
+
 impl S3Store {
     pub(super) fn listing(&self, options: ListOptions) -> BoxStream<'_, Result<Listed>> {
         let prefix = options.prefix.clone();
@@ -174,11 +201,13 @@ impl Pages<'_> {
         let encoded = page.encoding_type().is_some();
         let objects = page.contents().iter().map(|found| current(found, encoded));
         self.take(objects.collect(), page.common_prefixes(), encoded);
-        let next = match page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)) {
-            Some(token) => Next::Token(token.to_owned()),
-            None => Next::End,
-        };
-        self.go_on(next)
+        let token = page.next_continuation_token().filter(|token| !token.is_empty());
+        let token = token.map(|token| Next::Token(token.to_owned()));
+        // Who knows only version 1 gives a marker, or leaves it to be the last key.
+        let next = Next::of(page.is_truncated(), token)
+            .map_err(|error| error.hint("sidekey needs a service that knows ListObjectsV2"));
+        self.next = next?.behind(&self.next)?;
+        Ok(())
     }
 
     async fn versions(&mut self) -> Result<()> {
@@ -206,14 +235,10 @@ impl Pages<'_> {
         let versions = page.versions().iter().map(|found| version_line(found, encoded));
         let markers = page.delete_markers().iter().map(|found| marker_line(found, encoded));
         self.take(versions.chain(markers).collect(), page.common_prefixes(), encoded);
-        let next = match page.is_truncated() {
-            Some(true) => Next::Markers(
-                page.next_key_marker().map(|key| decoded(key, encoded)).transpose()?,
-                page.next_version_id_marker().map(str::to_owned),
-            ),
-            _ => Next::End,
-        };
-        self.go_on(next)
+        let key = page.next_key_marker().map(|key| decoded(key, encoded)).transpose()?;
+        let markers = Next::markers(key, page.next_version_id_marker());
+        self.next = Next::of(page.is_truncated(), markers)?.behind(&self.next)?;
+        Ok(())
     }
 
     /// Puts a page in order: of one key the newest version first. Services list versions, markers and folders apart.
@@ -236,14 +261,6 @@ impl Pages<'_> {
             Listed::Object(object) => object.key > *after,
             Listed::Folder(folder) => folder > after || after.starts_with(&**folder),
         }
-    }
-
-    fn go_on(&mut self, next: Next) -> Result<()> {
-        if next != Next::End && (next == self.next || next == Next::Markers(None, None)) {
-            return Err(Error::integrity("the service lists the same page again and again"));
-        }
-        self.next = next;
-        Ok(())
     }
 }
 
@@ -343,17 +360,9 @@ impl Uploads<'_> {
         let found =
             found.filter(|found| found.as_ref().map_or(true, |found| found.key.starts_with(&self.prefix)));
         self.ready.extend(found);
-        let next = match page.is_truncated() {
-            Some(true) => Next::Markers(
-                page.next_key_marker().map(|key| decoded(key, encoded)).transpose()?,
-                page.next_upload_id_marker().map(str::to_owned),
-            ),
-            _ => Next::End,
-        };
-        if next != Next::End && next == self.next {
-            return Err(Error::integrity("the service lists the same page again and again"));
-        }
-        self.next = next;
+        let key = page.next_key_marker().map(|key| decoded(key, encoded)).transpose()?;
+        let markers = Next::markers(key, page.next_upload_id_marker());
+        self.next = Next::of(page.is_truncated(), markers)?.behind(&self.next)?;
         Ok(())
     }
 }
