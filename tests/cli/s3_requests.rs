@@ -206,6 +206,32 @@ fn a_proxy_is_asked_for_what_is_elsewhere() {
 }
 
 #[test]
+fn keys_of_customers_stay_here_however_an_address_is_written() {
+    let (place, objects) = (planted(1), Objects::default());
+    let service = bucket(&objects);
+    let key = "x-amz-server-side-encryption-customer-key";
+    let proxy = Stub::new(move |request| {
+        let path = request.path.split_once("s3.example.test").map_or("", |(_, path)| path).to_owned();
+        service(&Request { path, ..request.clone() })
+    });
+    for scheme in ["http", "HTTP", "hTTp"] {
+        for option in ["", "--cleartext"] {
+            let line = format!("{PUT} --sse c {option}");
+            let mut command = stubbed(&place, &format!("{scheme}://s3.example.test"), &line);
+            let said = ended(command.env("HTTP_PROXY", &proxy.address).env_remove("NO_PROXY"));
+            assert!(said.code != Some(0), "{said:?}");
+            let refused = "a customer's key (SSE-C) is not sent over http://";
+            assert!(said.stderr.contains(refused), "{said:?}");
+        }
+    }
+    let log = proxy.log();
+    assert!(!log.is_empty() && log.iter().all(|request| request.header(key).is_none()), "{log:?}");
+    let said = ended(&mut stubbed(&place, "ftp://s3.example.test", PUT));
+    assert!(said.stderr.contains("ftp://s3.example.test: is not the address of a service"), "{said:?}");
+    assert!(said.stderr.contains("AWS_ENDPOINT_URL"), "{said:?}");
+}
+
+#[test]
 fn no_proxy_leads_to_this_machine_nor_where_none_is_wanted() {
     let (place, objects) = (planted(1), Objects::default());
     let proxy = Stub::new(|_| Answer::error(404, "NoSuchBucket"));

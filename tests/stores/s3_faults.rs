@@ -432,16 +432,17 @@ fn a_bucket_that_blocks_keys_of_customers_is_named() {
 
 #[test]
 fn a_customers_key_is_not_sent_in_clear() {
-    let settings = s3_server::settings("http://store.invalid:9000", "bucket");
-    let store = s3::open(settings).unwrap();
     let options = PutOptions { encryption: Some(customer()), ..PutOptions::default() };
     let get = GetOptions { customer_key: Some(CustomerKey::new(&[1; 32], None)), ..GetOptions::default() };
-    block_on(async {
-        assert_kind(store.put("object", "body".into(), &options).await, ErrorKind::Refused);
-        assert_kind(store.copy("from", None, "to", &options).await, ErrorKind::Refused);
-        assert_kind(store.get("object", &get).await, ErrorKind::Refused);
-        assert_eq!(store.upload("object", &options).await.err().unwrap().kind(), ErrorKind::Refused);
-    });
+    for address in ["http://store.invalid:9000", "HTTP://store.invalid:9000"] {
+        let store = s3::open(s3_server::settings(address, "bucket")).unwrap();
+        block_on(async {
+            assert_kind(store.put("object", "body".into(), &options).await, ErrorKind::Refused);
+            assert_kind(store.copy("from", None, "to", &options).await, ErrorKind::Refused);
+            assert_kind(store.get("object", &get).await, ErrorKind::Refused);
+            assert_eq!(store.upload("object", &options).await.err().unwrap().kind(), ErrorKind::Refused);
+        });
+    }
 }
 
 #[test]

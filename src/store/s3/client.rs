@@ -23,7 +23,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::whole::WholeAnswers;
-use super::{Settings, is_this_machine};
+use super::{Settings, check_address, is_this_machine};
 use crate::{Error, ErrorKind, Result};
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -103,7 +103,10 @@ fn fields(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 /// The client of these settings. What is not in them comes from where the `aws` tool takes it.
 pub(super) async fn connect(settings: &Settings, certificates: Option<Certificates>) -> Result<Connected> {
     let shared = shared(settings, http(certificates.clone(), false)?).await;
-    let endpoint = settings.endpoint.clone().or_else(|| configured_endpoint(&shared));
+    let endpoint = match &settings.endpoint {
+        Some(endpoint) => Some(endpoint.clone()),
+        None => configured_endpoint(&shared)?,
+    };
     let path_style = settings.path_style.unwrap_or(endpoint.is_some());
     let mut config = Builder::from(&shared)
         .force_path_style(path_style)
@@ -158,15 +161,17 @@ fn region(settings: &Settings) -> Option<RegionProviderChain> {
 }
 
 /// The address in the environment or the profile, for S3 or for all services.
-fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
-    let key = ServiceConfigKey::builder()
-        .service_id("S3")
-        .env("AWS_ENDPOINT_URL")
-        .profile("endpoint_url")
-        .build()
-        .ok()?;
-    let own = shared.service_config().and_then(|config| config.load_config(key));
-    own.or_else(|| shared.endpoint_url().map(str::to_owned))
+fn configured_endpoint(shared: &SdkConfig) -> Result<Option<String>> {
+    let key =
+        ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let own = key.ok().and_then(|key| shared.service_config()?.load_config(key));
+    let endpoint = own.or_else(|| shared.endpoint_url().map(str::to_owned));
+    if let Some(endpoint) = &endpoint {
+        check_address(endpoint).map_err(|error| {
+            error.hint("look at AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL and endpoint_url of the profile")
+        })?;
+    }
+    Ok(endpoint)
 }
 
 /// Whether an address is one of this machine, to which no proxy leads.

@@ -100,14 +100,9 @@ pub fn open(settings: Settings) -> Result<Arc<dyn Store>> {
     if settings.bucket.is_empty() || settings.bucket.contains('/') {
         return Err(Error::usage("is not the name of a bucket").about(settings.bucket));
     }
-    if let Some(endpoint) = &settings.endpoint
-        && !["http://", "https://"]
-            .iter()
-            .any(|scheme| endpoint.len() > scheme.len() && endpoint.starts_with(scheme))
-    {
-        return Err(Error::usage("is not the address of a service")
-            .about(endpoint)
-            .hint("it begins with https:// (or http:// on this machine)"));
+    if let Some(endpoint) = &settings.endpoint {
+        check_address(endpoint)
+            .map_err(|error| error.hint("it begins with https:// (or http:// on this machine)"))?;
     }
     let certificates = client::certificates(&settings)?;
     let permits = Semaphore::new(connections(&settings));
@@ -183,11 +178,13 @@ impl S3Store {
     /// A key of the customer's is a secret that goes with the request: never over a line that others can read.
     async fn may_send_keys(&self) -> Result<()> {
         let Some(endpoint) = &self.connected().await?.endpoint else { return Ok(()) };
-        match endpoint.strip_prefix("http://").is_none_or(is_this_machine) {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Refused, "a customer's key (SSE-C) is not sent over http://")
-                .about(endpoint)
-                .hint("reach the service by https://")),
+        match line_to(endpoint) {
+            Some(Line::Encrypted | Line::Here) => Ok(()),
+            Some(Line::Open) | None => {
+                Err(Error::new(ErrorKind::Refused, "a customer's key (SSE-C) is not sent over http://")
+                    .about(endpoint)
+                    .hint("reach the service by https://"))
+            }
         }
     }
 
@@ -196,6 +193,34 @@ impl S3Store {
             Some(_) => self.may_send_keys().await,
             None => Ok(()),
         }
+    }
+}
+
+/// What lies between this machine and a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Encrypted,
+    /// It is this machine.
+    Here,
+    /// Others can read what goes there.
+    Open,
+}
+
+/// How an address is reached; nothing when it is none of a service. The case of a scheme and a host means nothing.
+fn line_to(endpoint: &str) -> Option<Line> {
+    let (scheme, rest) = endpoint.split_once("://").filter(|(_, rest)| !rest.is_empty())?;
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("https") => Some(Line::Encrypted),
+        _ if !scheme.eq_ignore_ascii_case("http") => None,
+        _ if is_this_machine(rest) => Some(Line::Here),
+        _ => Some(Line::Open),
+    }
+}
+
+fn check_address(endpoint: &str) -> Result<()> {
+    match line_to(endpoint) {
+        Some(_) => Ok(()),
+        None => Err(Error::usage("is not the address of a service").about(endpoint)),
     }
 }
 
@@ -208,7 +233,7 @@ fn is_this_machine(address: &str) -> bool {
         _ => authority,
     };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn connections(settings: &Settings) -> usize {
@@ -327,13 +352,33 @@ mod tests {
 
     #[test]
     fn keys_are_sent_in_clear_to_this_machine_alone() {
-        for here in ["localhost", "localhost:9000/x", "127.0.0.1:80", "127.1.2.3", "[::1]", "[::1]:9000"] {
+        for here in ["localhost", "LocalHost:9000/x", "127.0.0.1:80", "127.1.2.3", "[::1]", "[::1]:9000"] {
             assert!(is_this_machine(here), "{here}");
         }
         for there in
             ["127.example.com", "localhost.example.com:80", "localhost@example.com", "10.0.0.1:9000", ""]
         {
             assert!(!is_this_machine(there), "{there}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_open_however_its_address_is_written() {
+        for (endpoint, line) in [
+            ("https://a.example", Some(Line::Encrypted)),
+            ("HttpS://a.example", Some(Line::Encrypted)),
+            ("http://127.0.0.1:9000", Some(Line::Here)),
+            ("HTTP://[::1]:9000", Some(Line::Here)),
+            ("http://a.example", Some(Line::Open)),
+            ("HTTP://a.example", Some(Line::Open)),
+            ("hTTp://localhost@a.example", Some(Line::Open)),
+            ("https://", None),
+            ("ftp://a.example", None),
+            (" https://a.example", None),
+            ("a.example", None),
+            ("", None),
+        ] {
+            assert_eq!(line_to(endpoint), line, "{endpoint:?}");
         }
     }
 }
