@@ -8,7 +8,7 @@
 //! slots are cut off and it gets its name. The file is locked while a run writes it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ const SUFFIX: &[u8] = b".sidekey-part";
 const NAME_MAX: usize = 255;
 /// The room of one slot, in bytes.
 const SLOT: usize = 16 << 10;
+/// How often a part file is opened that is another one by the time it is locked.
+const TRIES: usize = 8;
 /// So many more bytes on the disk are worth a new slot.
 const STEP: u64 = 64 << 20;
 
@@ -89,29 +91,7 @@ impl<'a> Part<'a> {
     /// # Errors
     /// `Conflict` when something else has its name, or another run writes it; else what the operating system says.
     pub(crate) fn open(path: PathBuf, target: &Path, source: Source<'a>) -> Result<(Self, Done)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits().cast_signed())
-            .open(&path)
-            .map_err(|error| match error.raw_os_error() {
-                Some(number) if number == rustix::io::Errno::LOOP.raw_os_error() => not_ours(&path),
-                _ => Error::io("cannot write", error).at(&path),
-            })?;
-        let found = file.metadata().context("cannot read", &path)?;
-        let ours = found.is_file()
-            && found.nlink() == 1
-            && found.uid() == rustix::process::geteuid().as_raw()
-            && found.mode() & 0o077 == 0;
-        if !ours {
-            return Err(not_ours(&path));
-        }
-        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::conflict("another run of sidekey is writing it").at(&path));
-        }
+        let file = locked(&path, opened)?;
         let mut part =
             Self { file, path, target: target.to_owned(), source, saved: 0, slots: 0, discard: false };
         let done = match part.newest().and_then(|slot| part.verified(&slot)) {
@@ -270,9 +250,64 @@ impl Drop for Part<'_> {
     }
 }
 
-/// Removes the part file of a target, if there is one.
+/// The part file, which no other run writes. Before it was locked another one may have given it its name or removed it,
+/// and what is open is then a finished file, or none.
+fn locked(path: &Path, open: impl Fn(&Path) -> Result<File>) -> Result<File> {
+    let is_written = || Error::conflict("another run of sidekey is writing it").at(path);
+    for _ in 0..TRIES {
+        let file = open(path)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(is_written());
+        }
+        if leads_to(path, &file)? && file.metadata().context("cannot read", path)?.nlink() == 1 {
+            return Ok(file);
+        }
+    }
+    Err(is_written())
+}
+
+fn opened(path: &Path) -> Result<File> {
+    let file = options().create(true).truncate(false).mode(0o600).open(path).map_err(|error| match error
+        .raw_os_error()
+    {
+        Some(number) if number == rustix::io::Errno::LOOP.raw_os_error() => not_ours(path),
+        _ => Error::io("cannot write", error).at(path),
+    })?;
+    let found = file.metadata().context("cannot read", path)?;
+    let ours = found.is_file()
+        && found.nlink() == 1
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.mode() & 0o077 == 0;
+    if ours { Ok(file) } else { Err(not_ours(path)) }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    options.read(true).write(true).custom_flags(flags.bits().cast_signed());
+    options
+}
+
+/// Whether the name is still that of the open file.
+fn leads_to(path: &Path, file: &File) -> Result<bool> {
+    let open = file.metadata().context("cannot read", path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("cannot read", path),
+    }
+}
+
+/// Removes the part file of a target, if there is one that no other run writes.
 pub(crate) fn remove(target: &Path) -> Result<()> {
     let Some(path) = part_path(target) else { return Ok(()) };
+    // What cannot be opened nobody writes. Held until it is removed.
+    let open = options().open(&path).ok();
+    if let Some(file) = &open
+        && (matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !leads_to(&path, file)?)
+    {
+        return Ok(());
+    }
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context("cannot remove", &path)
@@ -285,4 +320,77 @@ fn not_ours(path: &Path) -> Error {
     Error::conflict("is in the way: it is no part file that this user alone can write")
         .at(path)
         .hint("look at it and remove it, or do without with --no-resume")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("big");
+        let path = part_path(&target).unwrap();
+        (folder, target, path)
+    }
+
+    /// Opens, and then does what another run may do before the file is locked.
+    fn late(times: usize, between: impl Fn(&Path)) -> impl Fn(&Path) -> Result<File> {
+        let left = Cell::new(times);
+        move |path| {
+            let file = opened(path)?;
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                between(path);
+            }
+            Ok(file)
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_run_has_published_is_not_written_to() {
+        let (_folder, target, path) = place();
+        opened(&path).unwrap().write_all_at(b"all of it", 0).unwrap();
+        let publish = |path: &Path| std::fs::rename(path, &target).unwrap();
+        let file = locked(&path, late(1, publish)).unwrap();
+        file.set_len(0).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"all of it");
+        assert!(leads_to(&path, &file).unwrap(), "a part file of its own");
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_already_is_not_written_to() {
+        let (_folder, target, path) = place();
+        opened(&path).unwrap();
+        // As file systems publish one that know no renaming that replaces nothing, when a run dies in between.
+        let link = |path: &Path| std::fs::hard_link(path, &target).unwrap();
+        assert_eq!(locked(&path, late(1, link)).unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn a_file_that_is_removed_again_and_again_is_given_up() {
+        let (_folder, _, path) = place();
+        let remove = |path: &Path| std::fs::remove_file(path).unwrap();
+        assert!(leads_to(&path, &locked(&path, late(TRIES - 1, remove)).unwrap()).unwrap());
+        let error = locked(&path, late(TRIES, remove)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+        assert!(error.line().contains("another run of sidekey is writing it"), "{error:?}");
+    }
+
+    #[test]
+    fn what_another_run_writes_is_not_removed() {
+        let (_folder, target, path) = place();
+        let file = locked(&path, opened).unwrap();
+        remove(&target).unwrap();
+        assert!(leads_to(&path, &file).unwrap());
+        drop(file);
+        remove(&target).unwrap();
+        assert!(!path.exists());
+        remove(&target).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        remove(&target).unwrap();
+        assert!(path.symlink_metadata().is_err(), "what is no part file was in the way");
+    }
 }
