@@ -208,6 +208,41 @@ fn a_busy_service_is_asked_again() {
     }
 }
 
+/// In a bucket that keeps versions no more, what is written takes the place of a delete marker without a name.
+#[test]
+fn a_marker_without_a_name_is_deleted_only_while_it_is_there() {
+    let marker = |key: &str, id: &str| {
+        format!(
+            "<DeleteMarker><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
+        )
+    };
+    let object =
+        |etag: &str| format!("<Version><Key>object</Key><VersionId>null</VersionId>{etag}</Version>");
+    for (listed, ended, deletes) in [
+        (marker("object", "null"), None, 1),
+        (marker("object", "m1") + &marker("object", "null"), None, 1),
+        (object("<ETag>\"e1\"</ETag>"), None, 0),
+        (marker("object", "m1"), None, 0),
+        (marker("object2", "null"), None, 0),
+        (String::new(), None, 0),
+        (object(""), Some(ErrorKind::Conflict), 0),
+    ] {
+        let page =
+            format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{listed}</ListVersionsResult>");
+        let suspended = "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
+        let stub = Stub::new(move |request| match &*request.method {
+            "GET" if request.path.contains("?versioning") => Answer::new(200, suspended),
+            "GET" if request.path.contains("?versions") => Answer::new(200, page.as_str()),
+            "DELETE" => Answer::new(204, ""),
+            _ => Answer::error(404, "NoSuchKey"),
+        });
+        let store = s3::open(s3_server::settings(&stub.address, "bucket")).unwrap();
+        let deleted = block_on(store.delete("object", &"null".to_owned()));
+        assert_eq!(deleted.as_ref().err().map(Error::kind), ended, "{listed}: {deleted:?}");
+        assert_eq!(stub.count("DELETE", "versionId=null"), deletes, "{listed}: {:?}", stub.log());
+    }
+}
+
 #[test]
 fn many_versions_go_and_a_locked_one_stays() {
     block_on(async {

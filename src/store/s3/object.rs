@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream};
 use super::deletes::Unwanted;
 use super::fault::{Doing, Fault, chain};
 use super::sse::{content_md5, encrypted, with_key};
-use super::versions::{Asked, Versioning, Which, bare, id, size, time};
+use super::versions::{Asked, NULL, Versioning, Which, bare, id, size, time};
 use super::{MAX_PART, S3Store, WAIT, wait_for};
 use crate::store::{
     Body, CustomerKey, Download, GetOptions, Info, ListOptions, Listed, Object, OnlyIf, PutOptions,
@@ -231,6 +231,11 @@ impl S3Store {
 
     /// What a listing tells of a version, or of the current one; it needs no key.
     pub(super) async fn listed(&self, key: &str, version: Option<&VersionId>) -> Result<Option<Head>> {
+        Ok(self.listed_line(key, version).await?.filter(|head| !head.object.marker))
+    }
+
+    /// The same, and it may be a delete marker.
+    async fn listed_line(&self, key: &str, version: Option<&VersionId>) -> Result<Option<Head>> {
         let options = ListOptions { prefix: key.to_owned(), versions: true, ..ListOptions::default() };
         let mut listed = self.lines(options);
         while let Some(line) = listed.next().await {
@@ -239,11 +244,8 @@ impl S3Store {
                 // The key itself is the first of all that begin with it.
                 _ => break,
             };
-            match version {
-                None if object.marker => break,
-                Some(version) if object.version != *version => {}
-                Some(_) if object.marker => break,
-                _ => return Ok(Some(Head { object, etag })),
+            if version.is_none_or(|version| object.version == *version) {
+                return Ok(Some(Head { object, etag }));
             }
         }
         Ok(None)
@@ -266,6 +268,14 @@ impl S3Store {
         let mut if_match = None;
         match (Which::parse(version), versioning) {
             (Which::Named(_), Versioning::Off) => return Ok(()), // Nothing there has a name.
+            // A delete marker without a name; what is written since has its place, and is deleted by the same name.
+            (Which::Named(NULL), _) => match self.listed_line(key, Some(version)).await? {
+                None => return Ok(()),
+                Some(head) if head.object.marker => {}
+                Some(_) => {
+                    return Err(Error::conflict("has neither a name nor an ETag, so it may be another one"));
+                }
+            },
             (Which::Named(_), _) => {}
             (Which::Null(_), Versioning::Off) => {
                 // Whoever deletes under conditions has asked for them.
