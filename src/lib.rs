@@ -28,8 +28,10 @@ pub mod seal;
 pub mod secret;
 pub mod store;
 mod temporary;
+mod time;
 pub mod vault;
 pub mod wrap;
 
 pub use error::{Error, ErrorKind, Failure, IoContext, Result};
 pub use id::{DataId, KeyId, VaultId, hex};
+pub use time::rfc3339;

@@ -7,7 +7,7 @@ use crate::format::envelope::Block;
 use crate::format::{Entry, Envelope, Header, Wrap};
 use crate::open::commits_to;
 use crate::secret::FileKey;
-use crate::{DataId, Error, Result};
+use crate::{DataId, Error, Result, rfc3339};
 
 /// An envelope with one entry for each recipient, as RFC 3339 `created` at this time.
 ///
@@ -60,7 +60,7 @@ pub fn new_entry(
         data_id: *data_id,
         recipient: recipient.id(),
         wrap,
-        created: Some(humantime::format_rfc3339_seconds(created).to_string()),
+        created: Some(rfc3339(created)),
         extra: vec![],
         body: recipient.wrap(secret, data_id)?,
     })

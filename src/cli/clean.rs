@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use sidekey::ops::clean::{CleanOptions, CleanSummary, LeftoverKind, Planned, plan};
-use sidekey::{Error, Result};
+use sidekey::{Error, Result, rfc3339};
 
 use super::location::Place;
 use super::prompt;
@@ -126,7 +126,7 @@ fn shown<'a>(r#type: &'a str, leftover: &'a Planned) -> Shown<'a> {
         LeftoverKind::Part => "part",
         LeftoverKind::Name => "name",
     };
-    let since = humantime::format_rfc3339_seconds(leftover.since).to_string();
+    let since = rfc3339(leftover.since);
     Shown { r#type, kind, object: &leftover.object, since }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sidekey::ops::ls::{Kind, Line, LsOptions, LsSummary, Problem, ls};
 use sidekey::ops::twins::Twins;
 use sidekey::store::Object;
-use sidekey::{Error, ErrorKind, Result};
+use sidekey::{Error, ErrorKind, Result, rfc3339};
 
 use super::location::Place;
 use super::report::{Report, shown};
@@ -199,7 +199,7 @@ fn size(line: &Line) -> String {
 }
 
 fn time(object: &Object) -> String {
-    humantime::format_rfc3339_seconds(object.modified).to_string()
+    rfc3339(object.modified)
 }
 
 /// When the file was changed, as the info record of a vault says.
@@ -207,7 +207,7 @@ fn changed(line: &Line) -> Option<String> {
     let mtime = u64::try_from(line.info.as_ref()?.mtime? / 1_000_000_000).ok()?;
     // What has no four digits for its year is not written so.
     let time = UNIX_EPOCH + Duration::from_secs(Some(mtime).filter(|mtime| *mtime <= LATEST)?);
-    Some(humantime::format_rfc3339_seconds(time).to_string())
+    Some(rfc3339(time))
 }
 
 /// The last second of the year 9999, since 1970.

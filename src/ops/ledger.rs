@@ -14,7 +14,7 @@ use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::location::range::Range;
 use crate::ops::reports::Chain;
 use crate::store::VersionId;
-use crate::{Error, IoContext as _, KeyId, Result, hex};
+use crate::{Error, IoContext as _, KeyId, Result, hex, rfc3339};
 
 /// After how many lines they are synced.
 const BATCH: u32 = 256;
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
             location: about.location,
             from: about.range.from.as_deref(),
             until: about.range.until.as_deref(),
-            time: humantime::format_rfc3339_seconds(about.now).to_string(),
+            time: rfc3339(about.now),
             dry_run: about.dry_run,
             old: about.old.iter().map(|key| key.id().to_string()).collect(),
             new: about.new.iter().map(|key| key.id().to_string()).collect(),

@@ -433,3 +433,21 @@ fn clean_leaves_the_master_key_of_a_vault_below() {
     assert!(cleaned.stderr.contains("nothing to clean up"), "{cleaned:?}");
     assert!(place.path("vault/below/.sidekey/master.1.key.enc").exists());
 }
+
+#[test]
+fn what_is_dated_before_1970_is_shown_and_cleaned_up() {
+    let place = vault(&["a", "b"]);
+    let orphan = place.envelope_of("a");
+    std::fs::remove_file(place.path("vault/a.enc")).unwrap();
+    let before = SystemTime::UNIX_EPOCH - Duration::from_secs(86_400);
+    for name in [&*orphan, "vault/b.enc"] {
+        File::open(place.path(name)).unwrap().set_modified(before).unwrap();
+    }
+    for line in ["ls -l vault", "--json ls vault", "--json clean vault --dry-run", "--json clean vault --yes"]
+    {
+        let said = place.sidekey(line).good();
+        assert!(said.stdout.contains("1970-01-01T00:00:00Z"), "{line}: {said:?}");
+    }
+    assert!(!place.path(&orphan).exists());
+    assert_eq!(place.get("b"), "b");
+}

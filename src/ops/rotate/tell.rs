@@ -22,7 +22,7 @@ impl Rotating<'_> {
             return;
         }
         self.tally.add(|tally| tally.late += 1);
-        let time = humantime::format_rfc3339_seconds(newest.modified);
+        let time = crate::rfc3339(newest.modified);
         let shown = self.location.show(&done.stored);
         let message = match self.options.rotation.keys_stay() {
             true => format!("came while this ran, at {time}, and is changed too"),

@@ -208,7 +208,7 @@ fn shown(mtime: Option<i128>) -> String {
         .ok()
         .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     match time {
-        Some(time) if seconds < 253_402_300_800 => humantime::format_rfc3339_seconds(time).to_string(),
+        Some(time) if seconds < 253_402_300_800 => crate::rfc3339(time),
         _ => format!("{seconds} seconds from 1970"),
     }
 }

@@ -12,7 +12,7 @@ use super::fault::{Doing, Fault};
 use super::versions::{Asked, Versioning};
 use super::{S3Store, WAIT};
 use crate::store::facts::{Facts, Lock, Rule, Told, Versions};
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, Result, rfc3339};
 
 impl S3Store {
     pub(super) async fn examine(&self, prefix: &str) -> Result<Facts> {
@@ -133,7 +133,7 @@ fn when(days: Option<i32>, date: Option<&DateTime>) -> Option<String> {
     match (days, date.and_then(|date| SystemTime::try_from(*date).ok())) {
         (Some(1), _) => Some("after a day".into()),
         (Some(days), _) => Some(format!("after {days} days")),
-        (None, Some(date)) => Some(format!("on {}", humantime::format_rfc3339_seconds(date))),
+        (None, Some(date)) => Some(format!("on {}", rfc3339(date))),
         (None, None) => None,
     }
 }

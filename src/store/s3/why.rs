@@ -7,7 +7,7 @@ use super::sse::customer_key;
 use super::versions::Asked;
 use super::{S3Store, WAIT};
 use crate::store::{CustomerKey, Encryption};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, rfc3339};
 
 impl S3Store {
     /// Why a version may not be deleted: an object lock says until when.
@@ -26,7 +26,7 @@ impl S3Store {
             && fault.date().is_none_or(|now| until > now)
         {
             let mode = retention.mode().map_or("retention", |mode| mode.as_str()).to_lowercase();
-            let until = humantime::format_rfc3339_seconds(until);
+            let until = rfc3339(until);
             return fault
                 .says(ErrorKind::Permission, format!("is locked until {until} (object lock, {mode})"))
                 .hint(hint);
