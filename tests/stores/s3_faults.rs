@@ -389,13 +389,53 @@ fn an_etag_goes_as_the_service_wants_it() {
         let store = store(&stub);
         block_on(async {
             let conditions = store.conditions().await.unwrap();
-            assert!(conditions.create_new && conditions.replace_if, "{quoted} {conditions:?}");
+            let all = Conditions { create_new: true, replace_if: true, delete_if: true };
+            assert_eq!(conditions, all, "{quoted}");
             let first = put(&*store).await.unwrap().version;
             let options = PutOptions { only_if: OnlyIf::Version(first), ..PutOptions::default() };
-            store.put("object", "other".into(), &options).await.unwrap();
+            let second = store.put("object", "other".into(), &options).await.unwrap().version;
             assert_kind(store.put("object", "other".into(), &options).await, ErrorKind::Conflict);
+            store.delete("object", &"etag:another".to_owned()).await.unwrap();
+            let options = PutOptions { only_if: OnlyIf::Version(second.clone()), ..PutOptions::default() };
+            let third = store.put("object", "it stands".into(), &options).await.unwrap().version;
+            store.delete("object", &third).await.unwrap();
+            let absent = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
+            store.put("object", "it is gone".into(), &absent).await.unwrap();
         });
     }
+}
+
+#[test]
+fn a_delete_that_spares_everything_is_not_asked_for() {
+    let stub = conditional(|request, etag| {
+        let form = |etag: &str| format!("\"{etag}\"");
+        let matches = request.header("if-match").is_none_or(|asked| etag.map(form).as_deref() == Some(asked));
+        let conditional = request.header("if-match").is_some();
+        matches
+            && (request.header("if-none-match").is_none() || etag.is_none())
+            && !(conditional && request.method == "DELETE")
+    });
+    let store = store(&stub);
+    block_on(async {
+        let expected = Conditions { create_new: true, replace_if: true, delete_if: false };
+        assert_eq!(store.conditions().await.unwrap(), expected);
+        let written = put(&*store).await.unwrap().version;
+        store.delete("object", &written).await.unwrap();
+        let absent = PutOptions { only_if: OnlyIf::Absent, ..PutOptions::default() };
+        store.put("object", "it is gone".into(), &absent).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_tried_is_removed_once() {
+    let stub = conditional(|request, etag| {
+        let form = |etag: &str| format!("\"{etag}\"");
+        let matches = request.header("if-match").is_none_or(|asked| etag.map(form).as_deref() == Some(asked));
+        matches && (request.header("if-none-match").is_none() || etag.is_none())
+    });
+    block_on(store(&stub).conditions()).unwrap();
+    let deletes: Vec<_> = stub.log().into_iter().filter(|request| request.method == "DELETE").collect();
+    assert_eq!(deletes.len(), 2, "under the wrong ETag and under the right one: {deletes:?}");
 }
 
 #[test]

@@ -277,10 +277,10 @@ impl S3Store {
                 }
             },
             (Which::Named(_), _) => {}
-            (Which::Null(_), Versioning::Off) => {
+            (Which::Null(etag), Versioning::Off) => {
                 // Whoever deletes under conditions has asked for them.
-                let honoured = self.shared.honoured.get().is_some_and(|all| all.delete_if);
-                if_match = asked.if_match.filter(|_| honoured);
+                let form = self.shared.honoured.get().and_then(|all| all.delete_if);
+                if_match = form.map(|form| form.of(etag));
             }
             // Deletes know no ETag of a version, and another one may have taken the place.
             (Which::Null(_), _) if !self.is_there(key, version).await? => return Ok(()),

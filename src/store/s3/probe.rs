@@ -28,12 +28,12 @@ pub(super) struct Honoured {
     /// `If-Match` on a write.
     pub(super) replace_if: Option<Form>,
     /// `If-Match` on a delete.
-    pub(super) delete_if: bool,
+    pub(super) delete_if: Option<Form>,
 }
 
 impl From<Honoured> for Conditions {
     fn from(Honoured { create_new, replace_if, delete_if }: Honoured) -> Self {
-        Self { create_new, replace_if: replace_if.is_some(), delete_if }
+        Self { create_new, replace_if: replace_if.is_some(), delete_if: delete_if.is_some() }
     }
 }
 
@@ -119,8 +119,15 @@ impl S3Store {
             return Ok(None);
         }
         let client = self.client().await?;
-        let probe =
-            Probe { store: self, client, bucket: self.bucket_name(), key: probe_key()?, written: Vec::new() };
+        let probe = Probe {
+            store: self,
+            client,
+            bucket: self.bucket_name(),
+            key: probe_key()?,
+            written: Vec::new(),
+            etag: String::new(),
+            removed: false,
+        };
         Ok(Some((probe, versioning)))
     }
 
@@ -143,11 +150,15 @@ struct Probe<'a> {
     key: String,
     /// The versions that came of it.
     written: Vec<Option<String>>,
+    /// The ETag of the last of them.
+    etag: String,
+    /// Whether nothing is there any more.
+    removed: bool,
 }
 
-/// What became of a write.
+/// What became of a request.
 enum Tried {
-    /// It was done; this is its ETag.
+    /// It was done; this is the ETag of what was written.
     Done(String),
     /// A condition did not hold.
     Spared,
@@ -172,7 +183,10 @@ impl Probe<'_> {
             None => None,
         };
         let create_new = matches!(self.put(None, Some("*".into())).await?, Tried::Spared);
-        let delete_if = versioning == Versioning::Off && replace_if.is_some() && self.spares().await?;
+        let delete_if = match replace_if {
+            Some(form) if versioning == Versioning::Off && self.deletes_if(form).await? => Some(form),
+            _ => None,
+        };
         Ok(Honoured { create_new, replace_if, delete_if })
     }
 
@@ -275,6 +289,7 @@ impl Probe<'_> {
         match answer {
             Ok((version, etag)) => {
                 self.written.push(version);
+                self.etag.clone_from(&etag);
                 Ok(Tried::Done(etag))
             }
             Err(fault) if fault.is_precondition() => Ok(Tried::Spared),
@@ -283,13 +298,24 @@ impl Probe<'_> {
         }
     }
 
-    /// Whether a delete leaves alone what has another ETag.
-    async fn spares(&self) -> Result<bool, Fault> {
-        let request = self.client.delete_object().bucket(self.bucket).key(&self.key).if_match(quoted(WRONG));
+    /// Whether a delete leaves alone what has another ETag, and takes what has this one: who spares both would say of every
+    /// delete that something else is there by now. In the end it is to be removed anyway.
+    async fn deletes_if(&mut self, form: Form) -> Result<bool, Fault> {
+        if !matches!(self.delete(form.of(WRONG)).await?, Tried::Spared) {
+            return Ok(false);
+        }
+        self.removed = matches!(self.delete(form.of(&self.etag)).await?, Tried::Done(_));
+        Ok(self.removed)
+    }
+
+    async fn delete(&self, if_match: String) -> Result<Tried, Fault> {
+        let request = self.client.delete_object().bucket(self.bucket).key(&self.key).if_match(if_match);
         match self.store.answer(WAIT, request.send()).await {
-            Ok(_) => Ok(false),
-            Err(fault) if fault.is_precondition() => Ok(true),
-            Err(fault) if fault.is_unknown_there() || fault.status == 400 => Ok(false),
+            Ok(_) => Ok(Tried::Done(String::new())),
+            Err(fault) if fault.is_precondition() => Ok(Tried::Spared),
+            Err(fault) if fault.is_unknown_there() || fault.is_not_found() || fault.status == 400 => {
+                Ok(Tried::Unknown)
+            }
             Err(fault) => Err(fault),
         }
     }
@@ -297,6 +323,7 @@ impl Probe<'_> {
     /// Removes what came of it, as far as that may be done: it is a few bytes.
     async fn clean(&self, versioning: Versioning) {
         let versions: BTreeSet<Option<String>> = match versioning {
+            Versioning::Off if self.removed => BTreeSet::new(),
             Versioning::Off => BTreeSet::from([None]),
             // Without a name it would be hidden and not deleted.
             _ => self.written.iter().map(|name| Some(name.clone().unwrap_or(NULL.into()))).collect(),
