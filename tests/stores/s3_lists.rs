@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
-use sidekey::store::{ListOptions, Listed, Store, Unfinished};
+use sidekey::store::{Conditions, ListOptions, Listed, Store, Unfinished};
 use sidekey::{Error, ErrorKind};
 
 use crate::http_stub::{Answer, Request, Stub};
@@ -168,5 +168,27 @@ fn a_list_goes_on_where_the_service_says_and_ends_when_it_says_so() {
         assert_eq!(keys.unwrap(), ["first", "second", "first", "second"], "{page:?}");
         let asked: Vec<_> = stub.log().into_iter().filter(|request| page.is_asked(request)).collect();
         assert!(asked[1].path.contains("=here"), "{page:?}: {asked:?}");
+    }
+}
+
+/// What is tried there could not be removed.
+#[test]
+fn a_bucket_of_whose_lock_half_is_told_is_asked_again() {
+    let lock = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>\
+                <Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule>";
+    let text = xml("ObjectLockConfiguration", lock);
+    let cut = Answer::new(200, &text.as_bytes()[..text.find("<Rule>").unwrap()]);
+    for first in [cut, Answer::error(503, "SlowDown"), Answer::lost()] {
+        let mut answers = vec![Answer::new(200, text.as_str()), first];
+        let stub = stub(move |request| match request {
+            _ if request.is("GET", "?object-lock") => Some(answers.pop().unwrap()),
+            _ if request.is("GET", "?versioning") => {
+                Some(Answer::new(200, xml("VersioningConfiguration", ENABLED)))
+            }
+            _ => None,
+        });
+        let (store, _) = retrying(&stub);
+        assert_eq!(block_on(store.conditions()).unwrap(), Conditions::default());
+        assert_eq!((stub.count("GET", "?object-lock"), stub.count("PUT", "")), (2, 0), "{:?}", stub.log());
     }
 }

@@ -115,7 +115,7 @@ impl S3Store {
     /// Something to try it on; nothing where what is tried could not be removed.
     async fn probe(&self) -> Result<Option<(Probe<'_>, Versioning)>> {
         let versioning = self.versioning().await?;
-        if versioning != Versioning::Off && self.locks_by_default().await {
+        if versioning != Versioning::Off && self.locks_by_default().await? {
             return Ok(None);
         }
         let client = self.client().await?;
@@ -132,14 +132,21 @@ impl S3Store {
     }
 
     /// Whether what is written cannot be deleted for a time, without having asked for that.
-    async fn locks_by_default(&self) -> bool {
-        let Ok(client) = self.client().await else { return false };
-        let request = client.get_object_lock_configuration().bucket(self.bucket_name());
-        let Ok(answer) = self.answer(WAIT, request.send()).await else { return false };
-        answer.object_lock_configuration().is_some_and(|lock| {
+    async fn locks_by_default(&self) -> Result<bool> {
+        let request = self.client().await?.get_object_lock_configuration().bucket(self.bucket_name());
+        let answer =
+            match self.answer(WAIT, request.send()).await.map_err(|fault| fault.error(Doing::Reading)) {
+                Ok(answer) => answer,
+                // Who could not say it now is asked again; who does not say it has none, for all that is known.
+                Err(error) if error.kind() == ErrorKind::Transient => {
+                    return Err(error.about(self.show_bucket()));
+                }
+                Err(_) => return Ok(false),
+            };
+        Ok(answer.object_lock_configuration().is_some_and(|lock| {
             lock.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled)
                 && lock.rule().is_some_and(|rule| rule.default_retention().is_some())
-        })
+        }))
     }
 }
 
