@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::whole::Cut;
 use crate::{Error, ErrorKind};
 
 /// What a request does, as far as it matters when it fails.
@@ -47,6 +48,8 @@ enum Way {
     NotConnected,
     /// No answer came, or none that can be read.
     Lost,
+    /// Only the beginning of one came.
+    Cut,
 }
 
 /// Sends a request and waits for the head of its answer, so long at the most.
@@ -78,6 +81,7 @@ impl Fault {
                 Way::NotConnected
             }
             SdkError::ServiceError(_) => Way::Answered,
+            SdkError::ResponseError(_) if is_cut(error) => Way::Cut,
             _ => Way::Lost,
         };
         let Some(response) = error.raw_response().filter(|_| way == Way::Answered) else {
@@ -162,6 +166,7 @@ impl Fault {
             Way::NotSent => self.not_sent(),
             Way::NotConnected => self.not_connected(),
             Way::Lost => Error::new(unanswered(doing), "no answer came").because(self.message.clone()),
+            Way::Cut => Error::new(unanswered(doing), Cut.to_string()),
         };
         match self.after {
             Some(after) => error.after(after),
@@ -323,6 +328,10 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     clean(&line)
+}
+
+fn is_cut(error: &dyn std::error::Error) -> bool {
+    std::iter::successors(error.source(), |cause| cause.source()).any(|cause| cause.is::<Cut>())
 }
 
 /// What the client says when it could not connect; its types do not tell.

@@ -2,6 +2,8 @@
 //! that was cut the rest would not be there. Where a length says how much is to come, a cut is an error by itself; where
 //! the end of the connection ends the answer, or something on the way has cut it and says another length, nothing is.
 
+use std::fmt;
+
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
@@ -26,13 +28,23 @@ impl Intercept for WholeAnswers {
     ) -> Result<(), BoxError> {
         let response = context.response();
         match response.body().bytes() {
-            Some(body) if response.status().is_success() && !is_whole(body) => {
-                Err("the answer ends too early".into())
-            }
+            Some(body) if response.status().is_success() && !is_whole(body) => Err(Cut.into()),
             _ => Ok(()),
         }
     }
 }
+
+/// What is said of such an answer.
+#[derive(Debug)]
+pub(super) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer ends too early")
+    }
+}
+
+impl std::error::Error for Cut {}
 
 /// Whether text that begins as XML has all of its outermost element, and nothing behind it. What is no XML is left to who
 /// reads it; many answers have no text at all.
