@@ -81,6 +81,7 @@ pub fn encrypt(inputs: &[PathBuf], options: &EncryptOptions, observer: &dyn Obse
     if matches!(options.destination, Destination::Folder(_)) {
         walk::refuse_same_names(inputs)?;
     }
+    walk::mind_links(inputs, options.follow, observer)?;
     let counting = Counting::new(observer);
     let run = Encrypting { options, observer: &counting, large: Mutex::new(()), made: Mutex::default() };
     let except = match &options.destination {

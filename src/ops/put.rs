@@ -62,6 +62,7 @@ const IN_FLIGHT: usize = 32;
 /// files is in the summary.
 pub fn put(inputs: &[PathBuf], options: &PutOptions, observer: &dyn Observer) -> Result<Summary> {
     options.check(inputs)?;
+    walk::mind_links(inputs, options.follow, observer)?;
     let counting = Counting::new(observer);
     let chooser = options.chooser(&counting);
     let leave_out = |found: &Found| chooser.leaves_out(found);

@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 
 use crate::format::{envelope, header};
 use crate::ops::atomic::is_temporary_name;
+use crate::ops::events::{Event, Observer};
 use crate::{Error, IoContext as _, Result, name, recipe};
 
 /// Where results go.
@@ -157,6 +158,28 @@ pub(crate) fn refuse_same_names(arguments: &[PathBuf]) -> Result<()> {
                 argument.display()
             ))
             .hint("run them one by one, each with an --output of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Minds links among the arguments, of which only the links are kept. One that leads to a stream, as `/dev/stdin` and the
+/// shell's `<(COMMAND)` do, is refused: nobody means the link.
+///
+/// # Errors
+/// `Usage`, naming it.
+pub(crate) fn mind_links(arguments: &[PathBuf], follow: bool, observer: &dyn Observer) -> Result<()> {
+    for path in arguments.iter().filter(|path| path.is_symlink() && !root_segments(path).is_empty()) {
+        let leads_to = path.metadata();
+        let is_stream = |found: &Metadata| !found.is_file() && !found.is_dir();
+        if path.starts_with("/dev") || path.starts_with("/proc") || leads_to.as_ref().is_ok_and(is_stream) {
+            return Err(Error::usage("leads to a stream, and only the link would be kept")
+                .at(path)
+                .hint("write - for standard input: COMMAND | sidekey put - LOCATION/NAME"));
+        }
+        if !follow {
+            let message = "is a symlink, and the link alone is kept: --follow takes what it leads to";
+            observer.event(Event::Warning { path, message });
         }
     }
     Ok(())

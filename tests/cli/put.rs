@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::{
-    Content, Ended, Killed, Place, SIDEKEY, Tree, failed, noise, objects, path_of, same_trees,
+    Content, Ended, Killed, Place, SIDEKEY, Tree, ended, failed, noise, objects, path_of, same_trees,
 };
 
 const PUT: &str = "put -r keys/old.pub.pem";
@@ -199,7 +199,7 @@ fn what_is_there_is_replaced_skipped_or_refused() {
     same_trees(&restored(&place, "vault/x.enc vault/y.enc"), &place.tree("tree"), false);
     // What is configured counts where nothing is typed.
     let mut line = place.command(SIDEKEY, &format!("{PUT} tree/ vault/").split(' ').collect::<Vec<_>>());
-    let skipped = common::ended(line.env("SIDEKEY_IF_EXISTS", "skip")).good();
+    let skipped = ended(line.env("SIDEKEY_IF_EXISTS", "skip")).good();
     assert!(skipped.stderr.ends_with("put 0 files, 0 bytes read, 2 skipped\n"), "{skipped:?}");
 }
 
@@ -616,7 +616,7 @@ fn a_full_disk_leaves_the_old_contents() {
          $PROGRAM {PUT} large full/; code=$?; cp -a full/. vault/; exit $code"
     );
     place.mkdir("full");
-    let run = common::ended(&mut place.command("unshare", &["-rm", "sh", "-c", &script]));
+    let run = ended(&mut place.command("unshare", &["-rm", "sh", "-c", &script]));
     if matches!(run.code, Some(1)) && !run.stderr.contains("unshare:") {
         assert!(
             run.stderr.contains("full/large.enc: cannot write: No space left on device (os error 28)\n"),
@@ -759,4 +759,31 @@ fn a_terminal_shows_files_bytes_and_rate_while_it_runs() {
     assert!(shown.contains(" files, ") && shown.contains("iB/s"), "{shown:?}");
     assert!(shown.contains(" of 5.27 KiB") && shown.contains(" left"), "{shown:?}");
     assert!(shown.ends_with("sidekey: put 600 files, 5400 bytes read\n"), "{shown:?}");
+}
+
+#[test]
+fn a_link_that_is_named_is_told_of_and_one_to_a_stream_is_refused() {
+    let place = Place::with_keys();
+    place.mkdir("vault");
+    place.mkdir("real");
+    place.write("real/a", "contents");
+    place.shell("ln -s real Documents").good();
+    for command in
+        ["put -r keys/old.pub.pem Documents vault/", "encrypt -r keys/old.pub.pem -o out Documents"]
+    {
+        let run = place.sidekey(command).good();
+        assert!(run.stderr.contains("Documents: is a symlink, and the link alone is kept"), "{run:?}");
+        // What it leads to was meant by all other ways to write it.
+        let followed = place.sidekey(&format!("{command} --follow --force").replace("put", "put --dry-run"));
+        assert!(!followed.stderr.contains("is a symlink"), "{followed:?}");
+    }
+    place.mkdir("streams");
+    for source in ["/dev/stdin", "<(echo data)"] {
+        let line = format!("echo data | \"$0\" put -r keys/old.pub.pem {source} streams/dump");
+        let program = env!("CARGO_BIN_EXE_sidekey");
+        let run = ended(&mut place.command("bash", &["-c", &line, program]));
+        assert_eq!(run.code, Some(2), "{source}: {run:?}");
+        assert!(run.stderr.contains("leads to a stream"), "{source}: {run:?}");
+    }
+    assert!(place.names_in("streams").is_empty());
 }
