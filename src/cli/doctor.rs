@@ -1,10 +1,11 @@
 //! `sidekey doctor`.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use serde::Serialize;
-use sidekey::Result;
 use sidekey::ops::doctor::{Allowed, Diagnosis, DoctorOptions, Finding, State, doctor, word};
+use sidekey::{Error, Result};
 
 use super::location::Place;
 use super::report::Report;
@@ -62,6 +63,16 @@ struct Totals<'a> {
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
         let place = Place::open(&self.location)?;
+        let is_there = place
+            .folder
+            .as_ref()
+            .filter(|_| place.vault.is_none())
+            .is_none_or(|root| root.join(place.target.stored_prefix()).is_dir());
+        if !is_there {
+            return Err(Error::not_found("is no folder")
+                .at(Path::new(&self.location))
+                .hint("put makes it; doctor looks at what is there"));
+        }
         let options = DoctorOptions { no_write: self.no_write, clock: &work::now };
         let Diagnosis { findings, commands } = doctor(&place.target, &options)?;
         findings.iter().for_each(|finding| show(finding, report));

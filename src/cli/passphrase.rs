@@ -289,8 +289,9 @@ fn first_line(mut reader: impl Read) -> Result<Passphrase> {
 
 /// A new passphrase, typed twice alike.
 fn ask_twice(path: &Path) -> Result<Passphrase> {
+    let mut what = "new passphrase of";
     for _ in 0..3 {
-        let Some(first) = prompt("new passphrase of", path)? else {
+        let Some(first) = prompt(what, path)? else {
             return Err(Error::auth("there is no terminal to ask for a new passphrase").at(path).hint(
                 "give it by --new-passphrase-file, --new-passphrase-fd, --new-passphrase-command or the variable \
                  SIDEKEY_NEW_PASSPHRASE, or say --no-passphrase",
@@ -303,6 +304,7 @@ fn ask_twice(path: &Path) -> Result<Passphrase> {
         if again.is_some_and(|again| again.expose() == first.expose()) {
             return Ok(first);
         }
+        what = "the two differ; new passphrase of";
     }
     Err(Error::auth("the two passphrases differ").at(path))
 }

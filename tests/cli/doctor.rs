@@ -57,6 +57,17 @@ fn a_folder_that_is_well_is_left_as_it_was() {
 }
 
 #[test]
+fn what_is_no_folder_is_not_well() {
+    let place = Place::with_keys();
+    place.write("file", "contents");
+    for location in ["nowhere", "file"] {
+        let said = place.sidekey(&format!("doctor {location}"));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains(&format!("{location}: is no folder")), "{said:?}");
+    }
+}
+
+#[test]
 fn a_folder_that_others_may_change_needs_attention() {
     let place = Place::new();
     place.mkdir("vault");

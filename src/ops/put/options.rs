@@ -128,7 +128,7 @@ impl PutOptions {
         for input in inputs.iter().filter(|input| input.is_dir()) {
             let segments = walk::root_segments(input);
             let result = folder.join(self.location.stored_folder(&segments));
-            if same_file(&result, input)? {
+            if same_file(folder, input)? || same_file(&result, input)? {
                 return Err(Error::usage("would be put into itself")
                     .at(input)
                     .hint("choose a location that is another folder"));
