@@ -12,10 +12,11 @@ mod pull;
 mod purge;
 mod push;
 mod scan;
+mod sides;
 mod state;
 
 use std::fs::Metadata;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -33,7 +34,6 @@ use self::learn::Learning;
 use self::plan::{Key, Known, Stored, There};
 use self::scan::Scan;
 use self::state::{Act, Listed, State, Todo};
-use crate::location::argument::Target;
 use crate::location::drive::{self, RemoveOptions};
 use crate::location::listing::{Entry, EnvelopeObject, PairEntry, Scope, list};
 use crate::location::{Location, vault};
@@ -46,7 +46,7 @@ use crate::ops::put::choose::Chooser;
 use crate::ops::twins::Twins;
 use crate::ops::walk::Found;
 use crate::store::{Object, Right};
-use crate::{Error, ErrorKind, IoContext as _, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// How to synchronise.
 #[derive(Debug)]
@@ -373,14 +373,14 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps so much that is gone where anything failed: under another name it may be what failed, and the last there is of it.
-    fn keeps(&self, count: u64, source: &Path) -> bool {
+    fn keeps(&self, count: u64, path: &Path) -> bool {
         let keeps = count > 0 && self.has_failed();
         if keeps {
             add(&self.counts.kept, count);
             let message = format!(
                 "not all of it was done, so nothing counts as gone: {count} objects were not removed"
             );
-            self.observer.event(Event::Warning { path: source, message: &message });
+            self.observer.event(Event::Warning { path, message: &message });
         }
         keeps
     }
@@ -492,67 +492,6 @@ fn check_keep_days(options: &SyncOptions, location: &Location, keeps_versions: b
         }
         _ => Ok(()),
     }
-}
-
-/// A place of a location by a name that does not depend on the current folder, nor on which part of a path is there yet.
-fn named(shown: &str) -> String {
-    if is_url(shown) {
-        return shown.to_owned();
-    }
-    let whole = real(Path::new(if shown.is_empty() { "." } else { shown })).display().to_string();
-    whole.trim_end_matches('/').to_owned()
-}
-
-/// Whether it is a place of a service, as its store shows it.
-fn is_url(shown: &str) -> bool {
-    shown.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('/'))
-}
-
-/// A path without symlinks and `..`. In the part that is not there yet there are no links.
-fn real(path: &Path) -> PathBuf {
-    let found = path.ancestors().find_map(|above| {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        Some((above.canonicalize().ok()?, path.strip_prefix(above).unwrap_or(path)))
-    });
-    let Some((mut whole, rest)) = found else { return path.to_owned() };
-    for part in rest.components() {
-        match part {
-            Component::ParentDir => drop(whole.pop()),
-            Component::CurDir => {}
-            part => whole.push(part),
-        }
-    }
-    whole
-}
-
-/// The folder of this machine that `stored` is in a location; nothing where that is in a service.
-fn folder_of_disk(location: &Location, stored: &str) -> Option<PathBuf> {
-    let (store, root) = (location.store(), location.store().show(""));
-    let is_local = !is_url(&root) && Path::new(&root).is_dir();
-    is_local.then(|| PathBuf::from(store.show(&location.key(stored))))
-}
-
-/// Refuses a folder of this machine that is not there: it is not one that holds nothing. A service knows no folders.
-fn require_source(source: &Target) -> Result<()> {
-    let Some(folder) = folder_of_disk(&source.location, &source.stored_prefix()) else { return Ok(()) };
-    let shown = source.show();
-    match folder.metadata().context("cannot read", &shown)?.is_dir() {
-        true => Ok(()),
-        false => Err(Error::usage("is no folder").about(shown)),
-    }
-}
-
-/// Whether one place is in the other.
-fn overlap(a: &str, b: &str) -> bool {
-    let folder = |text: &str| text.trim_end_matches('/').to_owned() + "/";
-    let (a, b) = (folder(a), folder(b));
-    a.starts_with(&b) || b.starts_with(&a)
-}
-
-/// The same of folders of this machine, however they are written.
-fn is_within(a: &Path, b: &Path) -> bool {
-    let (a, b) = (real(a), real(b));
-    a.starts_with(&b) || b.starts_with(&a)
 }
 
 fn not_whole(error: Error) -> Error {

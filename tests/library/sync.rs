@@ -560,8 +560,16 @@ fn in_a_vault_a_lost_database_is_found_out_from_info_records() {
         // From then on it is remembered, the inode too.
         let summary = world.push();
         assert_eq!((summary.unchanged, summary.learned), (23, 0), "{summary:?}");
-        std::fs::rename(world.place.path("src/large"), world.place.path("src/larger")).unwrap();
+        let rename = |from: &str, to: &str| {
+            let path = |name: &str| world.place.path("src").join(name);
+            std::fs::rename(path(from), path(to)).unwrap();
+        };
+        rename("folder0/18", "folder0/renamed");
         assert_eq!(world.push().moved, 1);
+        // The record of a large file has no digest, so that nothing tells whether it is the same one.
+        rename("large", "larger");
+        let summary = world.push();
+        assert_eq!((summary.moved, summary.new, summary.deleted), (0, 1, 1), "{summary:?}");
         // What is another one now is stored, and nothing else.
         lose();
         world.write("folder1/1", noise(100, 99));

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::learn::Learning;
 use super::plan::{Compare, Differs, Facts, Finding, Here, Key, Known, Stored, compare};
 use super::state::{Act, Todo};
-use super::{Change, Run, SyncOptions, SyncSummary, Telling, not_whole, purge};
+use super::{Change, Run, SyncOptions, SyncSummary, Telling, not_whole, purge, sides};
 use crate::format::section::End;
 use crate::format::{FileType, HEADER_LEN, Metadata};
 use crate::location::argument::Target as LocationTarget;
@@ -46,15 +46,15 @@ pub fn between(
     let location = &put.location;
     let keeps_versions = handle.block_on(location.store().capabilities())?.versions;
     super::check_keep_days(options, location, keeps_versions)?;
-    let from = super::named(&source.location.show(&source.stored_prefix()));
-    let to = super::named(&location.show(&location.stored_folder(below)));
-    let folder_of = super::folder_of_disk;
+    let from = sides::named(&source.location.show(&source.stored_prefix()));
+    let to = sides::named(&location.show(&location.stored_folder(below)));
+    let folder_of = sides::folder_of_disk;
     let folders = folder_of(&source.location, &source.stored_prefix())
         .zip(folder_of(location, &location.stored_folder(below)));
-    if super::overlap(&from, &to) || folders.is_some_and(|(from, to)| super::is_within(&from, &to)) {
+    if sides::overlap(&from, &to) || folders.is_some_and(|(from, to)| sides::is_within(&from, &to)) {
         return Err(Error::usage("is in the other location").about(to).hint("choose one that is not"));
     }
-    super::require_source(&source)?;
+    sides::require_source(&source)?;
     let read: &[Right] = if options.dry_run { &[Right::List] } else { &[Right::List, Right::Read] };
     handle.block_on(rights::require(&source, read))?;
     let wanted = super::rights_for(options, keeps_versions);

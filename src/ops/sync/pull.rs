@@ -14,11 +14,9 @@ use super::gone::Gone;
 use super::learn::{self, Learning};
 use super::plan::{Differs, Finding, Here, Key, Known, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
+use super::sides::{folder_of_disk, is_within, named, overlap, require_source};
 use super::state::{Act, Todo};
-use super::{
-    Change, Run, SyncOptions, SyncSummary, Telling, contents_of, folder_of_disk, is_within, named, overlap,
-    require_source,
-};
+use super::{Change, Run, SyncOptions, SyncSummary, Telling, contents_of};
 use crate::DataId;
 use crate::format::FileType;
 use crate::location::argument::Target;
@@ -172,8 +170,8 @@ impl Pulling<'_> {
 
     fn get_files(&self, is_meant: impl Fn(&Key) -> bool + Sync) -> Result<()> {
         let is_meant = |key: &Key| !key.is_folder() && is_meant(key);
-        self.get_all(&[Act::New, Act::Unknown], Overwrite::IfDifferent, &is_meant)?;
-        self.get_all(&[Act::Change, Act::Metadata], Overwrite::Always, &is_meant)
+        self.get_all(&[Act::New, Act::Unknown], Overwrite::IfDifferent, is_meant)?;
+        self.get_all(&[Act::Change, Act::Metadata], Overwrite::Always, is_meant)
     }
 
     fn get_all(

@@ -10,10 +10,10 @@ use futures_util::stream;
 use super::learn::{self, Learning};
 use super::plan::{Differs, Facts, Finding, Here, Key, Known, Moves, Stored, There, compare};
 use super::scan::{self, Folders, Scan};
+use super::sides::named;
 use super::state::{Act, Todo};
 use super::{
-    Change, Compare, Run, SyncOptions, SyncSummary, Telling, check_keep_days, contents_of, named, purge,
-    rights_for,
+    Change, Compare, Run, SyncOptions, SyncSummary, Telling, check_keep_days, contents_of, purge, rights_for,
 };
 use crate::location::drive::{self, CopyRequest, IfExists};
 use crate::ops::events::{Counting, Event, Observer};
