@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
@@ -68,6 +69,15 @@ impl Temporary {
         &self.place.name
     }
 
+    /// Lets `make` make the file. A signal waits for that, so that none comes up behind its back.
+    pub(crate) fn make<T>(&self, make: impl FnOnce(&Path) -> T) -> Result<T> {
+        let _making = MAKING.read().unwrap_or_else(PoisonError::into_inner);
+        match live().closed {
+            true => Err(interrupted()),
+            false => Ok(make(&self.place.name)),
+        }
+    }
+
     /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
     pub(crate) fn publish(&mut self, rename: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let mut live = live();
@@ -110,11 +120,24 @@ pub fn is_temporary_name(name: &OsStr) -> bool {
 /// Removes every temporary file of this process and lets no new one be made or published: for a signal handler's
 /// thread, just before the process ends.
 pub fn remove_all_temporary() {
+    live().closed = true;
+    let _none_is_made = until_none_is_made();
     let mut live = live();
-    live.closed = true;
     for place in std::mem::take(&mut live.places).into_values() {
         place.remove();
     }
+}
+
+/// Waits for the files that are being made, though not for ever: a disk that hangs must not keep the process from ending.
+fn until_none_is_made() -> Option<RwLockWriteGuard<'static, ()>> {
+    (0..LONGEST_WAIT.as_millis()).find_map(|_| match MAKING.try_write() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(Duration::from_millis(1));
+            None
+        }
+    })
 }
 
 /// Renames unless `to` exists. Both names are relative to `folder`.
@@ -147,6 +170,12 @@ struct Live {
     counter: u64,
     closed: bool,
 }
+
+/// Held by who makes a file.
+static MAKING: RwLock<()> = RwLock::new(());
+
+/// How long an ending process waits for those.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 static LIVE: Mutex<Live> = Mutex::new(Live { places: BTreeMap::new(), counter: 0, closed: false });
 

@@ -68,14 +68,15 @@ impl AtomicFile {
             return Err(Error::usage("is not the name of a file").at(target));
         }
         let temporary = Temporary::beside(folder(target))?;
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(true)
             .create_new(true)
             .mode(if mode == Mode::Data { 0o666 } else { 0o600 })
-            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
-            .open(temporary.path())
-            .context("cannot create a file there", target)?;
+            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed());
+        let file =
+            temporary.make(|path| options.open(path))?.context("cannot create a file there", target)?;
         Ok(Self { file, temporary, target: target.to_owned(), mode, synced: false })
     }
 
@@ -261,7 +262,8 @@ impl Write for Output {
 /// `Conflict` "exists already" without `replace`; otherwise what the operating system says.
 pub fn symlink(leads_to: &OsStr, path: &Path, mtime: Option<Timespec>, replace: bool) -> Result<()> {
     let mut temporary = Temporary::beside(folder(path))?;
-    rustix::fs::symlink(leads_to, temporary.path())
+    temporary
+        .make(|path| rustix::fs::symlink(leads_to, path))?
         .map_err(io::Error::from)
         .context("cannot make a symlink there", path)?;
     if let Some(mtime) = mtime {

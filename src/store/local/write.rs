@@ -70,8 +70,8 @@ impl Inner {
         })?;
         let temporary = Temporary::within(Arc::clone(folder.fd())).map_err(Begin::Failed)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(folder.fd(), temporary.path(), flags, Mode::RUSR | Mode::WUSR);
-        let file = file.map_err(|error| match stale(error) {
+        let open = |path: &Path| rustix::fs::openat(folder.fd(), path, flags, Mode::RUSR | Mode::WUSR);
+        let file = temporary.make(open).map_err(Begin::Failed)?.map_err(|error| match stale(error) {
             true => Begin::Stale(error),
             false => Begin::Failed(failed("cannot create a file there", error, &named.path)),
         })?;
