@@ -8,6 +8,7 @@ use sidekey::ops::audit::{AuditSummary, Audited, Subject, Verdict, audit};
 use sidekey::ops::events::{Event, Observer};
 use sidekey::{KeyId, Result};
 
+use super::guard;
 use super::identity::load_identities;
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
@@ -69,6 +70,7 @@ struct Totals {
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
+        guard::say_when_interrupted(report, "nothing was changed");
         let subject = match &self.key_id {
             Some(label) => Subject::Label(label.clone()),
             None => Subject::Keys(load_identities(&self.identity, &self.passphrase, report)?),

@@ -7,6 +7,7 @@ use sidekey::ops::decrypt::{DecryptOptions, decrypt, decrypt_stream};
 use sidekey::ops::walk::Destination;
 use sidekey::{Error, Result};
 
+use super::guard;
 use super::identity::load_identities;
 use super::passphrase::PassphraseArgs;
 use super::report::Report;
@@ -75,6 +76,7 @@ impl Args {
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
+        guard::say_when_interrupted(report, "what is done is whole; --force does it again, too");
         let watcher = Watcher::of_files(report, &self.paths, "decrypted");
         let summary = match stdin {
             true => decrypt_stream(io::stdin(), &options, &watcher)?,

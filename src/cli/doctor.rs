@@ -74,7 +74,13 @@ impl Args {
                 .hint("put makes it; doctor looks at what is there"));
         }
         let options = DoctorOptions { no_write: self.no_write, clock: &work::now };
-        let Diagnosis { findings, commands } = doctor(&place.target, &options)?;
+        let Diagnosis { mut findings, commands } = doctor(&place.target, &options)?;
+        findings.extend(place.vault_faults()?.iter().map(|fault| Finding {
+            check: "vault keys",
+            state: State::Attention,
+            value: fault.line(),
+            hint: Some("a new machine needs them: put back an older version or another copy"),
+        }));
         findings.iter().for_each(|finding| show(finding, report));
         commands.iter().for_each(|command| show_command(command, report));
         summary(&place.target.show(), &findings, report);

@@ -10,6 +10,7 @@ use sidekey::ops::walk::Destination;
 use sidekey::recipe::ContainerEncoding;
 use sidekey::{Error, Result};
 
+use super::guard;
 use super::identity::load_recipients;
 use super::report::Report;
 use super::work::{self, Watcher};
@@ -117,6 +118,7 @@ impl Args {
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
+        guard::say_when_interrupted(report, "what is done is whole; --force does it again, too");
         let watcher = Watcher::of_files(report, &self.paths, "encrypted");
         let summary = match stdin {
             true => encrypt_stream(io::stdin(), &options, &watcher)?,

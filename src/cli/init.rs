@@ -145,6 +145,7 @@ impl Args {
             ),
             text.clone(),
             load_again(&recipients)?,
+            escrowed.is_some(),
         );
         if is_new {
             config::current().pin(&pinned)?;

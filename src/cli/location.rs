@@ -77,6 +77,19 @@ impl Place {
         Ok(Self { target: Target::new(location, b"")?, folder, remote, vault: None })
     }
 
+    /// What is wrong with the keys that the vault of this place keeps; nothing outside of vaults.
+    ///
+    /// # Errors
+    /// What reading them fails with.
+    pub(crate) fn vault_faults(&self) -> Result<Vec<Error>> {
+        match &self.vault {
+            None => Ok(vec![]),
+            Some(pinned) => {
+                sidekey::ops::vault::faults(&self.target.location, pinned.settings.generation, pinned.escrow)
+            }
+        }
+    }
+
     /// What is pinned of a vault with its root at exactly this place.
     ///
     /// # Errors

@@ -181,8 +181,10 @@ impl Args {
 
 impl Show {
     fn run(self, report: &Report) -> Result<()> {
-        let pinned = pinned_at(&self.location)?;
+        let place = Place::open(&self.location)?;
+        let pinned = pinned_in(&place, &self.location)?;
         tell("vault", &pinned, report);
+        place.vault_faults()?.iter().for_each(|fault| report.failure(fault));
         Ok(())
     }
 }
@@ -221,7 +223,8 @@ impl Join {
                 recipients.push(PublicKey::from_pem(key.public().to_pem().as_bytes())?);
             }
         }
-        Ok(PinnedVault::of(opened, text, recipients))
+        let escrow = vault::escrow(&place.target.location)?.is_some();
+        Ok(PinnedVault::of(opened, text, recipients, escrow))
     }
 }
 
@@ -276,6 +279,9 @@ impl Escrow {
         }
         let text = escrow::seal(key, &self.new_passphrase, self.kdf.of_new(escrow::ROUNDS), &place)?;
         let replaced = replace_escrow(&place, &text, report)?;
+        if let Some(pinned) = Place::pinned_root(&self.location)? {
+            config::current().pin(&PinnedVault { escrow: true, ..pinned })?;
+        }
         let text = format!(
             "the vault keeps key {} under the new passphrase; {} older versions were deleted",
             key.id().short(),
@@ -306,7 +312,11 @@ fn replace_escrow(place: &Place, text: &str, report: &Report) -> Result<Replaced
 
 /// What is pinned of the vault that a place is in; the store says the same, or it is an error.
 fn pinned_at(typed: &OsString) -> Result<std::sync::Arc<PinnedVault>> {
-    Place::open(typed)?.vault.ok_or_else(|| {
+    pinned_in(&Place::open(typed)?, typed)
+}
+
+fn pinned_in(place: &Place, typed: &OsString) -> Result<std::sync::Arc<PinnedVault>> {
+    place.vault.clone().ok_or_else(|| {
         Error::usage("is in no vault of this machine")
             .at(Path::new(typed))
             .hint("sidekey vault join takes part in one")

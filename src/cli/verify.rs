@@ -10,6 +10,7 @@ use sidekey::ops::verify::{Checked, Level, Outcome, Sample, VerifyOptions, Verif
 use sidekey::random::{OsRandom, Random as _};
 use sidekey::{Error, Result, hex};
 
+use super::guard;
 use super::identity::load_identities;
 use super::location::Place;
 use super::passphrase::PassphraseArgs;
@@ -111,6 +112,7 @@ struct Totals {
 
 impl Args {
     pub(crate) fn run(self, report: &Report) -> Result<()> {
+        guard::say_when_interrupted(report, "nothing was changed");
         let level = match self.level {
             Some(Depth::Pairs) => Level::Pairs,
             Some(Depth::Read) => Level::Read,
@@ -161,6 +163,9 @@ impl Args {
             recipe: self.recipe.named(),
             jobs: place.jobs(self.jobs),
         };
+        if place.target.path.is_empty() {
+            place.vault_faults()?.iter().for_each(|fault| report.failure(fault));
+        }
         let watcher = Watcher { report, progress: report.progress(None) };
         let target = place.target.clone().with_recipe_suffix(self.suffix.suffix());
         verify(&target, &options, &watcher)

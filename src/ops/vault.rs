@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use crate::crypto::rsa::{PrivateKey, PublicKey};
 use crate::format::Envelope;
 use crate::format::envelope::MAX_BYTES;
+use crate::keys::KeyFile;
 use crate::location::Location;
 use crate::location::outside::vault_above;
 use crate::location::vault::{self as stored, escrow_name, master_envelope, master_name, own, settings_name};
@@ -283,6 +284,39 @@ pub(crate) async fn check_master(
             "somebody planted it, or rolled the settings back: compare with an older version or another copy",
         )),
     }
+}
+
+/// What is wrong with the keys that a vault keeps, as far as can be told without opening them: the envelope of its master key,
+/// and the private key under a passphrase, which must be there where it is `escrowed`. A new machine needs them, and
+/// nothing else reads them before.
+///
+/// # Errors
+/// What reading fails with.
+pub fn faults(location: &Location, generation: u8, escrowed: bool) -> Result<Vec<Error>> {
+    let is_fault = |error: &Error| matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Input);
+    let mut faults = vec![];
+    match runtime::start()?.block_on(master_envelope(location, generation)) {
+        Ok(_) => {}
+        Err(error) if is_fault(&error) => faults.push(error.of_kind(ErrorKind::Integrity)),
+        Err(error) => return Err(error),
+    }
+    let shown = location.store().show(&location.key(&escrow_name()));
+    let damaged = match escrow(location)? {
+        None if escrowed => Some("the private key that the vault kept under a passphrase is gone"),
+        None => None,
+        Some(text) => match KeyFile::parse(&text) {
+            Ok(file) if file.is_encrypted() => None,
+            Ok(_) => Some("is a private key without a passphrase; sidekey never puts one there"),
+            Err(_) => Some("is no private key any more"),
+        },
+    };
+    faults.extend(damaged.map(|damage| {
+        Error::integrity(damage).about(shown).hint(
+            "nobody restores with the passphrase alone: sidekey vault escrow puts the key there again, or take an older \
+             version or another copy",
+        )
+    }));
+    Ok(faults)
 }
 
 /// The private key that is kept in a vault, as the text of its file; nothing where there is none.

@@ -874,3 +874,34 @@ fn on_b2_details_are_in_the_listing_and_no_name_is_seen() {
     assert!(!listed.stdout.contains("null"), "{listed:?}");
     assert_eq!(world.calls().violations, [""; 0]);
 }
+
+/// What a new machine needs is missed while there is time.
+#[test]
+fn keys_that_a_vault_lost_are_missed_before_they_are_needed() {
+    let place = Place::with_keys();
+    let init = ["init", "vault", "--passphrase-only"];
+    place.run_with(&init, None, Some(STRONG)).good();
+    place.sidekey("verify vault").good();
+    let all = ["verify vault", "vault show vault", "doctor vault"];
+    for (name, says) in [
+        ("escrow.pem", "kept under a passphrase is gone"),
+        ("master.1.key.enc", "there is no envelope of the vault's master key"),
+    ] {
+        let file = place.path(format!("vault/.sidekey/{name}"));
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        for line in all {
+            let run = place.sidekey(line);
+            let code = if line.starts_with("doctor") { 4 } else { 3 };
+            assert_eq!(run.code, Some(code), "{name}: {line}: {run:?}");
+            assert!(format!("{}{}", run.stdout, run.stderr).contains(says), "{name}: {line}: {run:?}");
+        }
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        for line in all {
+            assert_ne!(place.sidekey(line).code, Some(0), "{name}: {line}");
+        }
+        std::fs::write(&file, bytes).unwrap();
+    }
+    place.sidekey("verify vault").good();
+    place.sidekey("doctor vault").good();
+}

@@ -28,6 +28,8 @@ pub(crate) struct PinnedVault {
     pub(crate) settings: Settings,
     pub(crate) master: MasterKey,
     pub(crate) recipients: Vec<PublicKey>,
+    /// Whether the vault is known to keep a private key.
+    pub(crate) escrow: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +41,8 @@ struct Written {
     generation: u8,
     names: String,
     recipients: Vec<String>,
+    #[serde(default)]
+    escrow: bool,
     master: String,
 }
 
@@ -78,6 +82,7 @@ impl PinnedVault {
             },
             master: MasterKey::from_bytes(&master),
             recipients: recipients.collect::<Result<_>>()?,
+            escrow: written.escrow,
         })
     }
 
@@ -97,6 +102,7 @@ impl PinnedVault {
             generation,
             names: names.to_string(),
             recipients: self.recipients.iter().map(PublicKey::to_pem).collect(),
+            escrow: self.escrow,
             master,
         };
         let mut text = Zeroizing::new(Vec::with_capacity(16 << 10));
@@ -113,8 +119,8 @@ impl PinnedVault {
     }
 
     /// What is to be pinned of a vault.
-    pub(crate) fn of(opened: Opened, location: String, recipients: Vec<PublicKey>) -> Self {
-        Self { location, settings: opened.vault.settings(), master: opened.master, recipients }
+    pub(crate) fn of(opened: Opened, location: String, recipients: Vec<PublicKey>, escrow: bool) -> Self {
+        Self { location, settings: opened.vault.settings(), master: opened.master, recipients, escrow }
     }
 }
 
@@ -202,7 +208,8 @@ mod tests {
     fn what_is_pinned_comes_back_and_shows_no_key() {
         let settings = Settings { id: VaultId([7; 16]), generation: 2, names: NamesMode::Encrypted };
         let master = MasterKey::from_bytes(&[0xab; 32]);
-        let pinned = PinnedVault { location: "b2://x/y".into(), settings, master, recipients: vec![] };
+        let pinned =
+            PinnedVault { location: "b2://x/y".into(), settings, master, recipients: vec![], escrow: true };
         let back = PinnedVault::parse(&pinned.to_text()).unwrap();
         assert!(back.master.same_as(&pinned.master));
         assert_eq!((back.settings, &*back.location), (settings, "b2://x/y"));
