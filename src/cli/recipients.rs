@@ -178,7 +178,7 @@ impl Change {
         drop(watcher);
         tell(report, self.dry_run, &summary);
         if !self.dry_run {
-            vaults::follow(&place, &rotation, report)?;
+            vaults::follow(place, &rotation, report)?;
         }
         if summary.residue + summary.not_ours > 0 {
             report.remains();

@@ -896,11 +896,11 @@ fn keys_that_a_vault_lost_are_missed_before_they_are_needed() {
             assert_eq!(run.code, Some(code), "{name}: {line}: {run:?}");
             assert!(format!("{}{}", run.stdout, run.stderr).contains(says), "{name}: {line}: {run:?}");
         }
-        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        place.write(&file, &bytes[..bytes.len() / 2]);
         for line in all {
             assert_ne!(place.sidekey(line).code, Some(0), "{name}: {line}");
         }
-        std::fs::write(&file, bytes).unwrap();
+        place.write(&file, bytes);
     }
     place.sidekey("verify vault").good();
     place.sidekey("doctor vault").good();
