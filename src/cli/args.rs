@@ -98,7 +98,7 @@ pub(super) enum Wanted {
 /// # Errors
 /// `Usage`, with a hint.
 pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
-    let parsed = command().try_get_matches_from(typed).and_then(|matches| {
+    let parsed = command().try_get_matches_from(help_as_others_have_it(typed)).and_then(|matches| {
         let parsed = Typed::from_arg_matches(&matches)?;
         let name = matches.subcommand_name().unwrap_or_default().to_owned();
         Ok((parsed, name, typed_settings(&matches)))
@@ -130,6 +130,16 @@ pub(super) fn parse(typed: &[OsString]) -> Result<Option<Line>> {
             },
             _ => Err(in_our_words(&error, typed)),
         },
+    }
+}
+
+/// `help COMMAND` means `COMMAND --help`, as hands know it from other tools.
+fn help_as_others_have_it(typed: &[OsString]) -> Vec<OsString> {
+    match typed {
+        [program, help, commands @ ..] if help == "help" => {
+            [program].into_iter().chain(commands).cloned().chain(["--help".into()]).collect()
+        }
+        _ => typed.to_vec(),
     }
 }
 

@@ -110,6 +110,15 @@ impl Args {
             Some(begun) => self.names_begun(begun.settings.names)?,
             None => self.names_of(vault::has_objects(location)?)?,
         };
+        if begun.is_none() && self.names.is_none() && names == NamesMode::Plain {
+            report.warning(
+                &Error::conflict(
+                    "holds objects already, so names are plain, and whoever reads the store reads them",
+                )
+                .about(&*text)
+                .hint("an empty location has encrypted names; --names plain says that these are meant"),
+            );
+        }
         if self.dry_run {
             return self.would(text, names, report);
         }

@@ -54,6 +54,20 @@ fn every_help_text_is_the_one_that_was_read() {
 }
 
 #[test]
+fn help_is_a_command_as_elsewhere() {
+    let place = Place::new();
+    for (typed, meant) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "put"], &["put", "--help"]),
+        (&["help", "vault", "join"], &["vault", "join", "--help"]),
+    ] {
+        assert_eq!(help(&place, typed), help(&place, meant));
+    }
+    let unknown = place.sidekey("help nonsense");
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("unknown command nonsense"), "{unknown:?}");
+}
+
+#[test]
 fn help_lines_fit_and_every_command_has_one_more_than_its_name() {
     let place = Place::new();
     let all = help(&place, &["--help"]);

@@ -532,7 +532,11 @@ fn a_location_that_is_no_vault_is_restored_with_the_key() {
     place.sidekey("restore plain -i keys/old.pem back").good();
     same_trees(&place.tree("back"), &place.tree("tree"), false);
     assert_eq!(place.sidekey("restore plain back").code, Some(2));
-    // Where plain names are, a vault keeps them.
+    // Where plain names are, a vault keeps them, and says so unless they were asked for.
+    let told = place.sidekey("init plain -r keys/old.pub.pem --dry-run").good();
+    assert!(told.stderr.contains("holds objects already, so names are plain"), "{told:?}");
+    let asked = place.sidekey("init plain -r keys/old.pub.pem --dry-run --names plain").good();
+    assert!(!asked.stderr.contains("holds objects already"), "{asked:?}");
     assert_eq!(place.sidekey("init plain -r keys/old.pub.pem --names encrypted").code, Some(1));
 }
 
