@@ -212,8 +212,7 @@ fn without_the_container_two_different_keys_are_both_kept() {
         counted(&run, 4, &[("rewrapped", 1), ("unchecked", 2), ("residue", 1), ("tried", 1)]);
         assert_eq!(
             said(&run)[0].0,
-            "in/a.key.enc: its entries carry different keys, and without its container none can be told from a \
-             planted one: all were kept"
+            "in/a.key.enc: its entries carry different keys, and none can be told from a planted one: all were kept"
         );
         std::fs::rename(place.path("a.enc"), place.path("in/a.enc")).unwrap();
         assert!(place.opened_by("a", "new"), "the real key is lost, planted first: {planted_first}");
