@@ -222,8 +222,10 @@ fn a_folder_replaced_by_a_symlink_leads_nowhere() {
     fs::write(outside.join(".0123456789abcdef.sidekey-tmp"), "not ours").unwrap();
     assert!(block_on(store.abort(&planted)).is_err());
 
-    let d = format!("Refused {}: is a symlink, which is not followed", root.join("a/d").display());
-    assert_eq!(all(store), [d.as_str(), "a/moved/there"]);
+    let d = format!("{}: is a symlink, which is not followed", root.join("a/d").display());
+    assert_eq!(all(store), [&*format!("Foreign {d}"), "a/moved/there"]);
+    // What was asked for is behind it: that is no empty folder.
+    let d = format!("Refused {d}");
     let inside = list(store, ListOptions { prefix: "a/d/".into(), ..ListOptions::default() });
     assert_eq!(lines(&inside), [d]);
     assert_eq!(tree(&outside), [".0123456789abcdef.sidekey-tmp", "there"]);
@@ -367,10 +369,10 @@ fn a_list_goes_on_behind_what_it_cannot_read() {
         "a".to_owned(),
         "b.x".to_owned(),
         "b/.hidden.sidekey-tmp".to_owned(),
-        format!("Refused {}: is a symlink, which is not followed", shown("b/link")),
+        format!("Foreign {}: is a symlink, which is not followed", shown("b/link")),
         "b/x".to_owned(),
-        format!("Refused {}: is a symlink, which is not followed", shown("c")),
-        format!("Refused {}: is not a regular file", shown("d")),
+        format!("Foreign {}: is a symlink, which is not followed", shown("c")),
+        format!("Foreign {}: is not a regular file", shown("d")),
         format!("Input {}: its name is not UTF-8, so it is no object of this store", shown("e\u{fffd}")),
         "z".to_owned(),
     ];
