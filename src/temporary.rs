@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Temporary {
     /// Lets `make` make the file. A signal waits for that, so that none comes up behind its back.
     pub(crate) fn make<T>(&self, make: impl FnOnce(&Path) -> T) -> Result<T> {
         let _making = MAKING.read().unwrap_or_else(PoisonError::into_inner);
-        match live().closed {
+        match CLOSED.load(Ordering::SeqCst) {
             true => Err(interrupted()),
             false => Ok(make(&self.place.name)),
         }
@@ -120,6 +120,7 @@ pub fn is_temporary_name(name: &OsStr) -> bool {
 /// Removes every temporary file of this process and lets no new one be made or published: for a signal handler's
 /// thread, just before the process ends.
 pub fn remove_all_temporary() {
+    CLOSED.store(true, Ordering::SeqCst);
     live().closed = true;
     let _none_is_made = until_none_is_made();
     let mut live = live();
@@ -170,6 +171,9 @@ struct Live {
     counter: u64,
     closed: bool,
 }
+
+/// What `closed` says, for those who make files: the lock is held while others publish theirs.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Held by who makes a file.
 static MAKING: RwLock<()> = RwLock::new(());
