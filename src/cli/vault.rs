@@ -26,7 +26,7 @@ examples:
   sidekey vault show b2://bucket/backup
   sidekey vault join b2://bucket/backup -i backup.pem -r backup.pub.pem
   sidekey vault passwd b2://bucket/backup
-  sidekey vault escrow b2://bucket/backup -i new.pem")]
+  sidekey vault escrow b2://bucket/backup -i new.pem --replace")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -124,13 +124,14 @@ struct Passwd {
 
 /// keep a private key in a vault, under a passphrase, in place of the one that is there
 ///
-/// For after a rotation, and for a vault that was made without. The key must be one that opens the vault. Older versions of
-/// that one object are deleted: what they held is not asked for, and its passphrase opens nothing that is for other keys.
+/// For after a rotation, and for a vault that was made without. The key must be one that opens the vault. With --replace the key
+/// that is there goes, older versions of it too: what is only for that key is lost with it, unless there is another copy. Wait
+/// until a second rewrap, at least 7 days after the first, finds nothing to do.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 examples:
-  sidekey vault escrow b2://bucket/backup -i new.pem
-  sidekey vault escrow b2://bucket/backup -i new.pem --dry-run")]
+  sidekey vault escrow b2://bucket/backup -i backup.pem
+  sidekey vault escrow b2://bucket/backup -i new.pem --replace")]
 struct Escrow {
     /// the root of the vault
     #[arg(value_name = "LOCATION")]
@@ -138,6 +139,9 @@ struct Escrow {
     /// the private key to keep there
     #[arg(short, long, value_name = "FILE", required = true)]
     identity: PathBuf,
+    /// take the place of the private key that is there
+    #[arg(long)]
+    replace: bool,
     /// only check that the key opens the vault
     #[arg(long)]
     dry_run: bool,
@@ -276,6 +280,12 @@ impl Escrow {
         if self.dry_run {
             report.note("the key opens the vault; nothing was written");
             return Ok(());
+        }
+        // It may be the only copy.
+        if !self.replace && vault::escrow(&place.target.location)?.is_some() {
+            return Err(Error::conflict("keeps a private key already, and what is only for that one would be lost")
+                .about(place.target.show())
+                .hint("--replace takes its place; first rewrap, and again after 7 days, until there is nothing to do"));
         }
         let text = escrow::seal(key, &self.new_passphrase, self.kdf.of_new(escrow::ROUNDS), &place)?;
         let replaced = replace_escrow(&place, &text, report)?;

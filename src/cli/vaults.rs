@@ -178,7 +178,10 @@ pub(crate) fn mind_escrow(place: &Place, report: &Report) -> Result<()> {
                               passphrase opens nothing any more",
             )
             .about(&pinned.location)
-            .hint(format!("sidekey vault escrow {} -i NEW.pem puts the new one there", pinned.location)),
+            .hint(format!(
+                "sidekey vault escrow {} -i NEW.pem --replace puts the new one there; first let a second run find nothing to do",
+                pinned.location
+            )),
         );
     }
     Ok(())

@@ -585,6 +585,12 @@ fn after_a_rotation_the_vault_keeps_the_new_private_key() {
     place.sidekey("vault escrow vault -i keys/new.pem --dry-run").good();
     assert_eq!(place.run_with(&escrow, None, Some("short")).code, Some(1));
     assert_eq!(place.read("vault/.sidekey/escrow.pem"), before);
+    // What is there may be the only copy of the old key.
+    let kept = place.run_with(&escrow, None, Some(STRONG));
+    assert_eq!(kept.code, Some(1), "{kept:?}");
+    assert!(kept.stderr.contains("keeps a private key already"), "{kept:?}");
+    assert_eq!(place.read("vault/.sidekey/escrow.pem"), before);
+    let escrow = ["vault", "escrow", "vault", "-i", "keys/new.pem", "--replace"];
     place.run_with(&escrow, None, Some(STRONG)).good();
     let other = elsewhere(&place);
     assert_eq!(other.run_with(&restore, Some("the first passphrase"), None).code, Some(1));
