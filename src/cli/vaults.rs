@@ -175,7 +175,7 @@ pub(crate) fn mind_escrow(place: &Place, report: &Report) -> Result<()> {
         report.warning(
             &Error::conflict(
                 "keeps a private key under a passphrase, which was not changed: if it is the old one, that \
-                              passphrase opens nothing any more",
+                 passphrase opens nothing any more",
             )
             .about(&pinned.location)
             .hint(format!(

@@ -132,6 +132,17 @@ impl Vault {
         pair
     }
 
+    /// Newer versions of both halves: a container of the same data id under another key, and that key for `old`.
+    fn plant(&self, name: &str, real: &Pair) {
+        let key = FileKey::generate(&OsRandom).unwrap();
+        let mut planted = Vec::new();
+        seal(&key, real.id, None, &b"planted"[..], &mut planted, &OsRandom, &SealOptions::default()).unwrap();
+        let envelope =
+            wrap::wrap(&key, &real.id, &[self.place.public("old")], SystemTime::UNIX_EPOCH).unwrap();
+        let envelope = envelope.to_text().unwrap().into();
+        self.store(name, &Pair { id: real.id, key: *key.expose(), container: planted.into(), envelope });
+    }
+
     fn run(&self, how: How) -> RotateSummary {
         self.try_run(how, &Silent).unwrap()
     }
@@ -982,12 +993,7 @@ fn the_master_key_of_a_vault_below_stays_where_it_is() {
 fn a_planted_container_of_the_same_data_id_costs_no_key() {
     let vault = Vault::new(VERSIONS);
     let real = vault.put("a", "the real contents");
-    let key = FileKey::generate(&OsRandom).unwrap();
-    let mut planted = Vec::new();
-    seal(&key, real.id, None, &b"planted"[..], &mut planted, &OsRandom, &SealOptions::default()).unwrap();
-    let envelope = wrap::wrap(&key, &real.id, &[vault.place.public("old")], SystemTime::UNIX_EPOCH).unwrap();
-    vault.write("a.enc", planted);
-    vault.write(&envelope_name("a.enc", Some(&real.id)).unwrap(), envelope.to_text().unwrap());
+    vault.plant("a", &real);
     let summary = vault.run(USUAL);
     assert_eq!(summary.residue, 1, "{summary:?}");
     let mut contents: Vec<String> = vault.contents("new").into_iter().map(|(_, contents)| contents).collect();
@@ -1000,12 +1006,7 @@ fn a_planted_container_of_the_same_data_id_costs_no_key() {
 fn a_version_that_holds_a_key_which_looks_wrong_is_kept() {
     let vault = Vault::new(VERSIONS);
     let real = vault.put("a", "the real contents");
-    let key = FileKey::generate(&OsRandom).unwrap();
-    let mut planted = Vec::new();
-    seal(&key, real.id, None, &b"planted"[..], &mut planted, &OsRandom, &SealOptions::default()).unwrap();
-    let envelope = wrap::wrap(&key, &real.id, &[vault.place.public("old")], SystemTime::UNIX_EPOCH).unwrap();
-    vault.write("a.enc", planted);
-    vault.write(&envelope_name("a.enc", Some(&real.id)).unwrap(), envelope.to_text().unwrap());
+    vault.plant("a", &real);
     let mut gets = 0;
     vault.faulty.plan(move |call| {
         let is_container = call.key.ends_with("/a.enc") && call.operation == Operation::Get;
