@@ -33,7 +33,7 @@ impl Random for OsRandom {
     }
 }
 
-/// Many small draws out of few large ones: for one file, whose key, ids and IVs would each be a system call. What was
+/// Many small draws out of few large ones: the key, ids and IVs of a small file would each be a system call. What was
 /// given is wiped here at once.
 pub struct Pooled<'r> {
     source: &'r dyn Random,
@@ -45,7 +45,7 @@ struct Pool {
     left: usize,
 }
 
-const POOL: usize = 256;
+const POOL: usize = 1024;
 
 impl<'r> Pooled<'r> {
     /// An empty pool before `source`.
@@ -101,7 +101,7 @@ mod tests {
         let counter = Counter(Mutex::new(0));
         let pooled = Pooled::new(&counter);
         let mut seen = std::collections::BTreeSet::new();
-        for len in [16, 32, 16, 128, 96, 200, 16, 4, 128, 128, 8] {
+        for len in [16, 32, 16, POOL / 2, 384, 800, 16, 4, POOL / 2, POOL / 2, 8] {
             let mut bytes = vec![0; len];
             pooled.fill(&mut bytes).unwrap();
             for four in bytes.chunks(4) {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::Zeroize as _;
 
 use crate::crypto::derive::Derivation;
 use crate::crypto::lanes::LANES;
@@ -167,6 +167,7 @@ impl<R: Read> Input<R> {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.first = self.total / self.section_size as u64;
         batch.plain.clear();
+        batch.sealed = false;
         for number in 0..batch.slots {
             if self.ended {
                 break;
@@ -190,7 +191,8 @@ impl<R: Read> Input<R> {
         if self.total > section::MAX_PLAIN {
             return Err(too_long());
         }
-        Ok(!batch.plain.is_empty())
+        batch.sealed = batch.plain.is_empty();
+        Ok(!batch.sealed)
     }
 }
 
@@ -216,7 +218,9 @@ pub(crate) fn read_full(source: &mut impl Read, bytes: &mut [u8]) -> io::Result<
 
 /// Consecutive data sections, laid out as they are stored.
 struct Batch {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
+    /// Whether they hold no plaintext: nothing, or what was encrypted.
+    sealed: bool,
     slots: usize,
     /// The number of data sections before them.
     first: u64,
@@ -232,7 +236,7 @@ impl Batch {
             Some(size) if size < section_size => stored_len(size),
             _ => slots * stored_len(section_size),
         };
-        Self { bytes: Zeroizing::new(vec![0; len]), slots, first: 0, plain: Vec::new() }
+        Self { bytes: vec![0; len], sealed: true, slots, first: 0, plain: Vec::new() }
     }
 
     /// Where the plaintext of a section goes, behind its IV and before padding and tag.
@@ -243,9 +247,9 @@ impl Batch {
     }
 
     fn grow(&mut self, section_size: usize) {
-        let mut bytes = Zeroizing::new(vec![0; self.slots * stored_len(section_size)]);
+        let mut bytes = vec![0; self.slots * stored_len(section_size)];
         bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
-        self.bytes = bytes;
+        std::mem::replace(&mut self.bytes, bytes).zeroize();
     }
 
     fn seal(&mut self, sections: &SectionSealer, first_index: u64, random: &dyn Random) -> Result<()> {
@@ -261,11 +265,20 @@ impl Batch {
             rest = tail;
         }
         sections.seal(&mut slots);
+        self.sealed = true;
         Ok(())
     }
 
     fn stored(&self) -> &[u8] {
         &self.bytes[..self.plain.iter().map(|plain| stored_len(*plain)).sum()]
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if !self.sealed {
+            self.bytes.zeroize();
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, RenameFlags};
@@ -20,7 +22,7 @@ const SUFFIX: &str = ".sidekey-tmp";
 /// A registered temporary name; dropped unpublished, its file is removed.
 #[derive(Debug)]
 pub(crate) struct Temporary {
-    place: Place,
+    place: Arc<Place>,
     /// What its name is made of.
     number: u64,
     id: u64,
@@ -28,7 +30,7 @@ pub(crate) struct Temporary {
 }
 
 /// A name relative to an open folder, or a path.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Place {
     folder: Option<Arc<OwnedFd>>,
     name: PathBuf,
@@ -49,13 +51,11 @@ impl Temporary {
     }
 
     fn register(number: u64, place: Place) -> Result<Self> {
+        let place = Arc::new(place);
         let mut live = live();
-        if live.closed {
-            return Err(interrupted());
-        }
         live.counter += 1;
         let id = live.counter;
-        live.places.insert(id, place.clone());
+        live.places.insert(id, Arc::clone(&place));
         Ok(Self { place, number, id, published: false })
     }
 
@@ -71,21 +71,15 @@ impl Temporary {
 
     /// Lets `make` make the file. A signal waits for that, so that none comes up behind its back.
     pub(crate) fn make<T>(&self, make: impl FnOnce(&Path) -> T) -> Result<T> {
-        let _making = MAKING.read().unwrap_or_else(PoisonError::into_inner);
-        match CLOSED.load(Ordering::SeqCst) {
-            true => Err(interrupted()),
-            false => Ok(make(&self.place.name)),
-        }
+        let _working = working()?;
+        Ok(make(&self.place.name))
     }
 
-    /// Under the lock: a signal finds the file under its temporary name or its final one, never between.
+    /// Lets `rename` give it its final name. A signal waits for that, too, and finds it under one name or the other.
     pub(crate) fn publish(&mut self, rename: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let mut live = live();
-        if live.closed {
-            return Err(interrupted());
-        }
+        let _working = working()?;
         rename(&self.place.name)?;
-        live.places.remove(&self.id);
+        live().places.remove(&self.id);
         self.published = true;
         Ok(())
     }
@@ -121,17 +115,17 @@ pub fn is_temporary_name(name: &OsStr) -> bool {
 /// thread, just before the process ends.
 pub fn remove_all_temporary() {
     CLOSED.store(true, Ordering::SeqCst);
-    live().closed = true;
-    let _none_is_made = until_none_is_made();
+    let _nobody_works = until_nobody_works();
     let mut live = live();
     for place in std::mem::take(&mut live.places).into_values() {
         place.remove();
     }
 }
 
-/// Waits for the files that are being made, though not for ever: a disk that hangs must not keep the process from ending.
-fn until_none_is_made() -> Option<RwLockWriteGuard<'static, ()>> {
-    (0..LONGEST_WAIT.as_millis()).find_map(|_| match MAKING.try_write() {
+/// Waits for the files that are being made or named, though not for ever: a disk that hangs must not keep the process from
+/// ending.
+fn until_nobody_works() -> Option<RwLockWriteGuard<'static, ()>> {
+    (0..LONGEST_WAIT.as_millis()).find_map(|_| match WORKING.try_write() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
         Err(TryLockError::WouldBlock) => {
@@ -167,29 +161,32 @@ fn link_new(folder: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<(), Errno>
 
 /// The temporary files that exist now.
 struct Live {
-    places: BTreeMap<u64, Place>,
+    places: BTreeMap<u64, Arc<Place>>,
     counter: u64,
-    closed: bool,
 }
 
-/// What `closed` says, for those who make files: the lock is held while others publish theirs.
+/// Whether the process ends: no file is made or named any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Held by who makes a file.
-static MAKING: RwLock<()> = RwLock::new(());
+/// Held, together with others, by who makes or names a file.
+static WORKING: RwLock<()> = RwLock::new(());
 
 /// How long an ending process waits for those.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-static LIVE: Mutex<Live> = Mutex::new(Live { places: BTreeMap::new(), counter: 0, closed: false });
+static LIVE: Mutex<Live> = Mutex::new(Live { places: BTreeMap::new(), counter: 0 });
 
 /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
 fn live() -> MutexGuard<'static, Live> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn interrupted() -> Error {
-    Error::new(ErrorKind::Interrupted, "interrupted")
+fn working() -> Result<RwLockReadGuard<'static, ()>> {
+    let guard = WORKING.read().unwrap_or_else(PoisonError::into_inner);
+    match CLOSED.load(Ordering::SeqCst) {
+        true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+        false => Ok(guard),
+    }
 }
 
 fn name_of(number: u64) -> String {

@@ -55,6 +55,25 @@ impl CbcEncryptor {
             self.0.encrypt_with_backend(CbcSteps(group));
         }
     }
+
+    /// Encrypts every lane and leaves its tag in `state`, in one pass: each block is tagged while the next one is
+    /// encrypted.
+    pub fn seal(&self, mac: &Cmac, lanes: &mut [SealLane<'_>]) {
+        for lanes in lanes.chunks_mut(LANES) {
+            self.0.encrypt_with_backend(WithCbc { mac, lanes });
+        }
+    }
+}
+
+/// One chain to encrypt in place, and the CMAC of its initialization vector and its ciphertext.
+#[derive(Debug)]
+pub struct SealLane<'a> {
+    /// The first block of the message that is tagged; holds the tag afterwards.
+    pub state: Block,
+    /// The initialization vector; holds the last ciphertext block afterwards.
+    pub iv: Block,
+    /// Plaintext before, ciphertext after.
+    pub blocks: &'a mut [Block],
 }
 
 /// AES-256-CMAC (NIST SP 800-38B, RFC 4493) of messages that are whole blocks, many at a time.
@@ -224,15 +243,96 @@ impl BlockCipherEncClosure for MacSteps<'_, '_> {
     }
 }
 
-/// Encrypts the block of each lane: round by round where the cipher takes as many blocks at once as there are lanes.
+/// The first of two ciphers is at hand.
+struct WithCbc<'m, 'l, 'd> {
+    mac: &'m Cmac,
+    lanes: &'l mut [SealLane<'d>],
+}
+
+impl BlockSizeUser for WithCbc<'_, '_, '_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for WithCbc<'_, '_, '_> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, cbc: &B) {
+        self.mac.key.encrypt_with_backend(SealSteps { cbc, lanes: self.lanes, k1: self.mac.k1 });
+    }
+}
+
+struct SealSteps<'c, 'l, 'd, C> {
+    cbc: &'c C,
+    lanes: &'l mut [SealLane<'d>],
+    k1: Block,
+}
+
+impl<C> BlockSizeUser for SealSteps<'_, '_, '_, C> {
+    type BlockSize = U16;
+}
+
+impl<C: BlockCipherEncBackend<BlockSize = U16>> BlockCipherEncClosure for SealSteps<'_, '_, '_, C> {
+    /// The ciphertext block of a step is tagged in the next one, so that neither chain waits for the other.
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, mac: &B) {
+        let Self { cbc, lanes, k1 } = self;
+        for lane in lanes.iter_mut() {
+            lane.state = encrypt(mac, lane.state);
+        }
+        let mut together = 0;
+        if let Ok(lanes) = <&mut [SealLane<'_>; LANES]>::try_from(&mut *lanes) {
+            together = lanes.iter().map(|lane| lane.blocks.len()).min().unwrap_or(0);
+            let mut ivs = lanes.each_ref().map(|lane| lane.iv);
+            let mut states = lanes.each_ref().map(|lane| lane.state);
+            for step in 0..together {
+                let blocks = lanes.each_mut().map(|lane| &mut lane.blocks[step]);
+                for ((state, iv), block) in states.iter_mut().zip(&mut ivs).zip(&blocks) {
+                    *state = xor(*state, *iv);
+                    *iv = xor(*iv, **block);
+                }
+                encrypt_each(cbc, &mut ivs);
+                encrypt_each(mac, &mut states);
+                for (iv, block) in ivs.iter().zip(blocks) {
+                    *block = *iv;
+                }
+            }
+            for ((lane, iv), state) in lanes.iter_mut().zip(ivs).zip(states) {
+                (lane.iv, lane.state) = (iv, state);
+            }
+        }
+        let longest = lanes.iter().map(|lane| lane.blocks.len()).max().unwrap_or(0);
+        for step in together..longest {
+            for lane in lanes.iter_mut() {
+                if let Some(block) = lane.blocks.get_mut(step) {
+                    lane.state = encrypt(mac, xor(lane.state, lane.iv));
+                    lane.iv = encrypt(cbc, xor(lane.iv, *block));
+                    *block = lane.iv;
+                }
+            }
+        }
+        for lane in lanes {
+            lane.state = encrypt(mac, xor(xor(lane.state, lane.iv), k1));
+        }
+    }
+}
+
+/// Encrypts the block of each lane, round by round where the cipher takes at least as many blocks at once as there are
+/// lanes. What it takes beyond them is nobody's: once inlined, the compiler leaves it out, as long as each lane is copied
+/// by itself and all others are constant.
 #[inline(always)]
 fn encrypt_each<B: BlockCipherEncBackend<BlockSize = U16>>(backend: &B, blocks: &mut [Block; LANES]) {
-    if B::ParBlocksSize::USIZE == LANES {
-        let mut all = ParBlocks::<B>::from_fn(|lane| blocks[lane].into());
+    if B::ParBlocksSize::USIZE >= LANES {
+        let mut all = ParBlocks::<B>::default();
+        for (into, block) in all.iter_mut().zip(blocks.iter()) {
+            *into = (*block).into();
+        }
         backend.encrypt_par_blocks((&mut all).into());
-        *blocks = array::from_fn(|lane| all[lane].into());
+        for (block, from) in blocks.iter_mut().zip(all) {
+            *block = from.into();
+        }
     } else {
-        *blocks = blocks.map(|block| encrypt(backend, block));
+        for block in blocks {
+            *block = encrypt(backend, *block);
+        }
     }
 }
 

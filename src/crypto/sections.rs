@@ -4,7 +4,7 @@
 //! its tag was good.
 
 use crate::crypto::derive::Derivation;
-use crate::crypto::lanes::{BLOCK, Block, CbcDecryptor, CbcEncryptor, CbcLane, Cmac, MacLane, same};
+use crate::crypto::lanes::{BLOCK, Block, CbcDecryptor, CbcEncryptor, Cmac, MacLane, SealLane, same};
 use crate::format::section::{Kind, tag_prefix, unpadded_len};
 
 /// One section in its stored form: `IV || ciphertext || tag`, whole blocks, at least three.
@@ -26,6 +26,11 @@ fn parts(bytes: &mut [u8]) -> Option<(&mut Block, &mut [Block], &mut Block)> {
     (rest.is_empty() && !ciphertext.is_empty()).then_some((iv, ciphertext, tag))
 }
 
+/// In bytes.
+fn ciphertext_len(blocks: &[Block]) -> u32 {
+    u32::try_from(blocks.len().saturating_mul(BLOCK)).unwrap_or(u32::MAX)
+}
+
 /// The tags that the sections should have.
 fn tags(mac: &Cmac, slots: &[Slot<'_>]) -> Vec<Block> {
     let mut lanes: Vec<_> = slots
@@ -33,8 +38,7 @@ fn tags(mac: &Cmac, slots: &[Slot<'_>]) -> Vec<Block> {
         .map(|slot| {
             let (blocks, _) = slot.bytes.as_chunks::<BLOCK>();
             let blocks = blocks.split_last().map_or(&[][..], |(_, covered)| covered);
-            let len = blocks.len().saturating_sub(1).saturating_mul(BLOCK);
-            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            let len = ciphertext_len(blocks.get(1..).unwrap_or_default());
             MacLane { state: tag_prefix(slot.index, slot.kind, len), blocks }
         })
         .collect();
@@ -60,16 +64,17 @@ impl SectionSealer {
 
     /// Turns `IV || padded plaintext || room for a tag` into a stored section, in place.
     pub fn seal(&self, slots: &mut [Slot<'_>]) {
-        let mut lanes: Vec<_> = slots
+        let (mut lanes, rooms): (Vec<_>, Vec<_>) = slots
             .iter_mut()
-            .filter_map(|slot| parts(slot.bytes).map(|(iv, blocks, _)| CbcLane { iv: *iv, blocks }))
-            .collect();
-        self.cbc.encrypt(&mut lanes);
-        let tags = tags(&self.mac, slots);
-        for (slot, tag) in slots.iter_mut().zip(tags) {
-            if let Some((_, _, room)) = parts(slot.bytes) {
-                *room = tag;
-            }
+            .filter_map(|slot| {
+                let (iv, blocks, room) = parts(slot.bytes)?;
+                let state = tag_prefix(slot.index, slot.kind, ciphertext_len(blocks));
+                Some((SealLane { state, iv: *iv, blocks }, room))
+            })
+            .unzip();
+        self.cbc.seal(&self.mac, &mut lanes);
+        for (lane, room) in lanes.iter().zip(rooms) {
+            *room = lane.state;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use super::section::METADATA_UNIT;
@@ -63,18 +64,8 @@ impl Metadata {
     /// # Errors
     /// `Input` when it is longer than 64 KiB.
     pub fn to_text(&self) -> Result<Vec<u8>> {
-        let mut fields = vec![("v", Value::from(1)), ("type", self.file_type.to_string().into())];
-        fields.extend(self.name.as_ref().map(|name| bytes_field("name", "name_b64", name)));
-        fields.extend(self.mtime.map(|mtime| ("mtime", mtime.to_string().into())));
-        fields.extend(self.mode.map(|mode| ("mode", format!("{:04o}", mode & 0o7777).into())));
-        fields.extend(self.target.as_ref().map(|target| bytes_field("target", "target_b64", target)));
-        let other = self.other.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let fields: Vec<String> = fields
-            .into_iter()
-            .chain(other)
-            .map(|(name, value)| format!("{}:{value}", Value::from(name)))
-            .collect();
-        let mut text = format!("{{{}}}", fields.join(",")).into_bytes();
+        let mut text = serde_json::to_vec(&Fields(self))
+            .map_err(|error| Error::input("metadata cannot be written as JSON").because(error))?;
         text.resize(text.len().next_multiple_of(METADATA_UNIT), b' ');
         if text.len() > MAX_TEXT {
             return Err(Error::input(format!("metadata of {} bytes is too long", text.len())));
@@ -118,6 +109,45 @@ impl Metadata {
     }
 }
 
+/// In the order in which they are written.
+struct Fields<'a>(&'a Metadata);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Metadata { file_type, name, mtime, mode, target, other } = self.0;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("v", &1)?;
+        fields.serialize_entry("type", &format_args!("{file_type}"))?;
+        if let Some(name) = name {
+            bytes_field(&mut fields, ("name", "name_b64"), name)?;
+        }
+        if let Some(mtime) = mtime {
+            fields.serialize_entry("mtime", &format_args!("{mtime}"))?;
+        }
+        if let Some(mode) = mode {
+            fields.serialize_entry("mode", &format_args!("{:04o}", mode & 0o7777))?;
+        }
+        if let Some(target) = target {
+            bytes_field(&mut fields, ("target", "target_b64"), target)?;
+        }
+        for (name, value) in other {
+            fields.serialize_entry(name, value)?;
+        }
+        fields.end()
+    }
+}
+
+fn bytes_field<F: SerializeMap>(
+    fields: &mut F,
+    (plain, b64): (&'static str, &'static str),
+    bytes: &[u8],
+) -> Result<(), F::Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => fields.serialize_entry(plain, text),
+        Err(_) => fields.serialize_entry(b64, &STANDARD.encode(bytes)),
+    }
+}
+
 fn parse_mtime(text: &str) -> Option<i128> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     (1..=38).contains(&digits.len()).then_some(())?;
@@ -127,13 +157,6 @@ fn parse_mtime(text: &str) -> Option<i128> {
 fn parse_mode(text: &str) -> Option<u32> {
     let mode = u32::from_str_radix(text, 8).ok()?;
     (mode <= 0o7777 && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(mode)
-}
-
-fn bytes_field(plain: &'static str, b64: &'static str, bytes: &[u8]) -> (&'static str, Value) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (plain, text.into()),
-        Err(_) => (b64, STANDARD.encode(bytes).into()),
-    }
 }
 
 fn text_field(map: &mut Map<String, Value>, name: &str) -> Result<Option<String>> {

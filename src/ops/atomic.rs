@@ -106,11 +106,16 @@ impl AtomicFile {
         self.commit(publish_replacing)
     }
 
-    /// Syncs the contents now, so that publishing later takes less time.
+    /// Sets the permissions and syncs the contents now, so that publishing later takes less time.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn sync(&mut self) -> Result<()> {
+        if let Mode::Exact(mode) = self.mode {
+            self.file
+                .set_permissions(Permissions::from_mode(mode & 0o7777))
+                .context("cannot set the permissions", &self.target)?;
+        }
         self.file.sync_all().context("cannot write to the disk", &self.target)?;
         self.synced = true;
         Ok(())
@@ -140,11 +145,6 @@ impl AtomicFile {
 
     /// Everything but the sync of the folder.
     fn settle(&mut self, publish: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
-        if let Mode::Exact(mode) = self.mode {
-            self.file
-                .set_permissions(Permissions::from_mode(mode & 0o7777))
-                .context("cannot set the permissions", &self.target)?;
-        }
         if !self.synced {
             self.sync()?;
         }

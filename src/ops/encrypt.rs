@@ -83,7 +83,13 @@ pub fn encrypt(inputs: &[PathBuf], options: &EncryptOptions, observer: &dyn Obse
     }
     walk::mind_links(inputs, options.follow, observer)?;
     let counting = Counting::new(observer);
-    let run = Encrypting { options, observer: &counting, large: Mutex::new(()), made: Mutex::default() };
+    let run = Encrypting {
+        options,
+        observer: &counting,
+        random: Pooled::new(&OsRandom),
+        large: Mutex::new(()),
+        made: Mutex::default(),
+    };
     let except = match &options.destination {
         Destination::Folder(folder) => Some(folder.as_path()),
         _ => None,
@@ -114,7 +120,13 @@ pub fn encrypt_stream(
     };
     options.check_format()?;
     let counting = Counting::new(observer);
-    let run = Encrypting { options, observer: &counting, large: Mutex::new(()), made: Mutex::default() };
+    let run = Encrypting {
+        options,
+        observer: &counting,
+        random: Pooled::new(&OsRandom),
+        large: Mutex::new(()),
+        made: Mutex::default(),
+    };
     let metadata = Metadata::new(FileType::File);
     let name = Path::new("-");
     run.store(
@@ -144,6 +156,7 @@ impl EncryptOptions {
 struct Encrypting<'a> {
     options: &'a EncryptOptions,
     observer: &'a dyn Observer,
+    random: Pooled<'a>,
     /// Held while a large file keeps all threads busy, so that memory stays bounded.
     large: Mutex<()>,
     /// The folder that was made last.
@@ -238,7 +251,7 @@ impl Encrypting<'_> {
         threads: usize,
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let random: &dyn Random = &Pooled::new(&OsRandom);
+        let random: &dyn Random = &self.random;
         let data_id = DataId::generate(random)?;
         let writing =
             Writing::new(self.options, metadata.file_type, random).map_err(|error| error.at(input))?;

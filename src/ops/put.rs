@@ -225,6 +225,8 @@ struct Putting<'a> {
     options: &'a PutOptions,
     observer: &'a dyn Observer,
     confirm: Option<Confirm<'a>>,
+    /// For small files.
+    random: Pooled<'a>,
     /// The names that were given away, where two sources could want the same one.
     names: Option<Names>,
     in_flight: usize,
@@ -248,6 +250,7 @@ impl<'a> Putting<'a> {
             options,
             observer,
             confirm: None,
+            random: Pooled::new(&OsRandom),
             names: None,
             in_flight: each.clamp(1, IN_FLIGHT),
             large: AsyncMutex::new(()),

@@ -6,7 +6,7 @@ use cmac::Mac;
 use proptest::prelude::*;
 use sidekey::DataId;
 use sidekey::crypto::derive::Derivation;
-use sidekey::crypto::lanes::{CbcDecryptor, CbcEncryptor, CbcLane, Cmac, MacLane};
+use sidekey::crypto::lanes::{CbcDecryptor, CbcEncryptor, CbcLane, Cmac, MacLane, SealLane};
 use sidekey::secret::FileKey;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -175,6 +175,16 @@ proptest! {
         let mut macs: Vec<_> =
             texts.iter().enumerate().map(|(lane, text)| MacLane { state: iv(lane), blocks: text.as_chunks().0 }).collect();
         Cmac::new(&key).tag(&mut macs);
+        let mac_key = key.map(|byte| !byte);
+        let mut sealed = plain.clone();
+        let mut lanes: Vec<_> = sealed
+            .iter_mut()
+            .enumerate()
+            .map(|(lane, text)| SealLane { state: [!7; 16], iv: iv(lane), blocks: text.as_chunks_mut().0 })
+            .collect();
+        CbcEncryptor::new(&key).seal(&Cmac::new(&mac_key), &mut lanes);
+        let tags: Vec<_> = lanes.iter().map(|lane| lane.state).collect();
+        prop_assert_eq!(&sealed, &texts);
         for (lane, ((text, mac), plain)) in texts.iter().zip(&macs).zip(&plain).enumerate() {
             let mut expected = plain.clone();
             let mut chain = cbc::Encryptor::<Aes256>::new(&key.into(), &iv(lane).into());
@@ -186,6 +196,11 @@ proptest! {
             single.update(&iv(lane));
             single.update(text);
             prop_assert_eq!(mac.state.to_vec(), single.finalize().into_bytes().to_vec());
+            let mut single = <cmac::Cmac<Aes256> as cmac::KeyInit>::new(&mac_key.into());
+            for part in [&[!7; 16], &iv(lane), text.as_slice()] {
+                single.update(part);
+            }
+            prop_assert_eq!(tags[lane].to_vec(), single.finalize().into_bytes().to_vec());
         }
     }
 }

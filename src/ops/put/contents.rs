@@ -21,7 +21,7 @@ use crate::location::vault;
 use crate::ops::events::{Event, Watched};
 use crate::ops::source::{Exactly, open_file, unchanged};
 use crate::ops::walk::Found;
-use crate::random::{OsRandom, Pooled};
+use crate::random::OsRandom;
 use crate::seal::{seal, sealed_len};
 use crate::secret::{FileKey, IvKey};
 use crate::store::Written;
@@ -165,11 +165,11 @@ impl Putting<'_> {
         size: u64,
         unchanged: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let random = Pooled::new(&OsRandom);
-        let (data_id, file_key) = (DataId::generate(&random)?, FileKey::generate(&random)?);
+        let random = &self.random;
+        let (data_id, file_key) = (DataId::generate(random)?, FileKey::generate(random)?);
         let mut container = Vec::with_capacity(size as usize + (size / 1024) as usize + 1024);
         let options = self.seal_options(Some(size));
-        let sealed = seal(&file_key, data_id, Some(metadata), source, &mut container, &random, &options)
+        let sealed = seal(&file_key, data_id, Some(metadata), source, &mut container, random, &options)
             .map_err(|error| error.at(origin.path()))?;
         unchanged()?;
         let stored_len = container.len() as u64;

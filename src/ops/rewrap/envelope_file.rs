@@ -105,6 +105,8 @@ impl<'p, 'r> EnvelopeFile<'p, 'r> {
             let _ = fchown(file.file(), Some(uid), Some(gid));
         }
         file.write_all(&self.new).context("cannot write", self.path)?;
+        // Before the lock: other threads do not wait for the disk.
+        file.sync()?;
         let _lock = pair_files::lock_folder(self.path)?;
         if read(self.path)? != self.read {
             return Ok(RewrapReply::Changed);
