@@ -19,8 +19,8 @@ pub const MAX_ENTRIES: usize = 1024;
 pub const BEGIN: &str = "-----BEGIN SIDEKEY ";
 
 const ENTRY_LABEL: &str = "SIDEKEY WRAPPED KEY";
-/// The length of a line of base64, in characters.
-const COLUMNS: usize = 64;
+/// How many bytes make a line of base64, which has 64 characters.
+const LINE: usize = 48;
 const INFO_LABEL: &str = "SIDEKEY INFO";
 
 /// How an entry carries its secret.
@@ -111,12 +111,9 @@ impl Block {
 
 /// Base64 in lines.
 fn push_base64(text: &mut String, bytes: &[u8]) {
-    let mut body = STANDARD.encode(bytes);
-    while !body.is_empty() {
-        let rest = body.split_off(body.len().min(COLUMNS));
-        text.push_str(&body);
+    for line in bytes.chunks(LINE) {
+        STANDARD.encode_string(line, text);
         text.push('\n');
-        body = rest;
     }
 }
 
@@ -162,8 +159,10 @@ impl Envelope {
         let text = std::str::from_utf8(bytes).map_err(|_| Error::integrity("not an envelope: not text"))?;
         let mut blocks = Vec::new();
         let mut lines = text.split_inclusive('\n').enumerate();
+        let mut read = 0_usize;
         while let Some((number, line)) = lines.next() {
-            let number = number.saturating_add(1);
+            let (number, start) = (number.saturating_add(1), read);
+            read = read.saturating_add(line.len());
             let bare = line.trim_end_matches(['\r', '\n']);
             if bare.is_empty() {
                 continue;
@@ -177,20 +176,17 @@ impl Envelope {
                     "an envelope of more than {MAX_ENTRIES} entries is not read"
                 )));
             }
-            let end = format!("-----END {label}-----");
-            let mut block = String::from(line);
-            loop {
-                let Some((_, line)) = lines.next() else {
-                    return Err(Error::integrity(format!("the block at envelope line {number} has no end")));
-                };
-                block.push_str(line);
-                if line.trim_end_matches(['\r', '\n']) == end {
-                    break;
-                }
+            let ended = lines.by_ref().any(|(_, line)| {
+                read = read.saturating_add(line.len());
+                ends(line) == Some(label)
+            });
+            if !ended {
+                return Err(Error::integrity(format!("the block at envelope line {number} has no end")));
             }
-            let content = parse_block(label, &block)
+            let block = text.get(start..read).unwrap_or_default();
+            let content = parse_block(label, block)
                 .map_err(|error| Error::integrity(format!("the block at envelope line {number}: {error}")))?;
-            blocks.push(Block { content, text: block });
+            blocks.push(Block { content, text: block.into() });
         }
         if blocks.is_empty() {
             return Err(Error::integrity("an envelope without a block"));
@@ -240,6 +236,11 @@ impl Envelope {
             _ => None,
         })
     }
+}
+
+/// The label of the block that ends with this line.
+fn ends(line: &str) -> Option<&str> {
+    line.trim_end_matches(['\r', '\n']).strip_prefix("-----END ")?.strip_suffix("-----")
 }
 
 /// Whether `bytes` begin as an envelope of ours does.
