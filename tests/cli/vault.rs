@@ -804,9 +804,33 @@ fn names_that_only_look_alike_are_kept_and_reported() {
 }
 
 fn on_b2(place: &Place, world: &World, line: &str) -> Ended {
+    on_b2_with(place, world, &world.environment(), line)
+}
+
+fn on_b2_with(place: &Place, world: &World, environment: &[(&str, String)], line: &str) -> Ended {
     let location = format!("b2://{}/backup", world.bucket);
     let args: Vec<String> = line.split(' ').map(|word| word.replace('@', &location)).collect();
-    ended(place.command(SIDEKEY, &args).envs(world.environment()))
+    ended(place.command(SIDEKEY, &args).envs(environment.iter().cloned()))
+}
+
+/// A host that backs up every night: whether the keys of the vault are still whole it cannot see, and what it does does not
+/// fail for that.
+#[test]
+fn on_b2_who_may_only_write_uses_a_vault() {
+    let (place, world) = (Place::with_keys(), World::new(&json!({})));
+    place.write("x", "x");
+    on_b2(&place, &world, "init @ -r keys/old.pub.pem").good();
+    on_b2(&place, &world, "put x @/first").good();
+    let writes = world.environment_of(&world.new_key(&["listFiles", "writeFiles"], ""));
+    let run = |line: &str| on_b2_with(&place, &world, &writes, line);
+    run("put x @/").good();
+    run("ls @").good();
+    assert!(run("vault show @").good().stdout.contains("encrypted"));
+    for line in ["verify @", "get -i keys/old.pem @/x back"] {
+        let refused = run(line);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("lacks readFiles"), "{refused:?}");
+    }
 }
 
 /// Another machine, or one that lost its configuration: told what is there, and not shown names that mean nothing.
