@@ -80,6 +80,35 @@ pub(crate) fn run<J>(
     giving.into_inner().unwrap_or_else(PoisonError::into_inner).result
 }
 
+/// What threads use one after the other, in the order of what they work on.
+pub(crate) struct InOrder<T> {
+    next: Mutex<(u64, T)>,
+    turn: Condvar,
+}
+
+impl<T> InOrder<T> {
+    /// For work from number 0 on.
+    pub(crate) fn new(value: T) -> Self {
+        Self { next: Mutex::new((0, value)), turn: Condvar::new() }
+    }
+
+    /// Waits for the turn of `number`; the next one is `next`. Whoever was given a number has to come.
+    pub(crate) fn turn(&self, number: u64, next: u64, work: impl FnOnce(&mut T)) {
+        let mut state = lock(&self.next);
+        while state.0 != number {
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        work(&mut state.1);
+        state.0 = next;
+        drop(state);
+        self.turn.notify_all();
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.next.into_inner().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use crate::crypto::sections::{SectionSealer, Slot};
 use crate::format::header::DEFAULT_SECTION_LOG2;
 use crate::format::section::{self, DigestKind, End, FRAMING, Kind};
 use crate::format::{Header, Metadata};
-use crate::pipeline;
+use crate::pipeline::{self, InOrder};
 use crate::random::Random;
 use crate::secret::FileKey;
 use crate::{DataId, Error, Result};
@@ -81,25 +81,27 @@ pub fn seal(
         write(&mut out, &seal_one(&sections, 0, Kind::Metadata, text, random)?)?;
     }
     let first_index = u64::from(text.is_some());
-    let mut input = Input {
-        source,
-        section_size: header.section_size(),
-        total: 0,
-        ended: false,
-        digest: match options.digest {
-            DigestKind::None => None,
-            DigestKind::Sha256 => Some(Sha256::new()),
-        },
+    let mut input = Input { source, section_size: header.section_size(), total: 0, ended: false };
+    let digest = match options.digest {
+        DigestKind::None => None,
+        DigestKind::Sha256 => Some(InOrder::new(Sha256::new())),
     };
     pipeline::run(
         affordable(options.threads, header.section_size()),
         || Batch::new(header.section_size(), options.size),
         |batch| input.read(batch),
-        |batch| batch.seal(&sections, first_index, random),
+        |batch| {
+            if let Some(digest) = &digest {
+                let next = batch.first + batch.plain.len() as u64;
+                digest.turn(batch.first, next, |digest| batch.each(|plain| digest.update(plain)));
+            }
+            batch.seal(&sections, first_index, random)
+        },
         |batch| write(&mut out, batch.stored()),
     )?;
 
-    let end = End { total: input.total, digest: input.digest.map(|digest| digest.finalize().into()) };
+    let digest = digest.map(|digest| digest.into_inner().finalize().into());
+    let end = End { total: input.total, digest };
     let index = first_index + end.total.div_ceil(header.section_size() as u64);
     write(&mut out, &seal_one(&sections, index, Kind::End, &end.to_bytes(), random)?)?;
     out.flush().map_err(|source| Error::io("cannot write", source))?;
@@ -153,13 +155,12 @@ fn too_long() -> Error {
     Error::input("is longer than the 2^48 bytes that one container may hold")
 }
 
-/// The plaintext, and what the end section will say of it.
+/// The plaintext.
 struct Input<R> {
     source: R,
     section_size: usize,
     total: u64,
     ended: bool,
-    digest: Option<Sha256>,
 }
 
 impl<R: Read> Input<R> {
@@ -183,9 +184,6 @@ impl<R: Read> Input<R> {
             if len > 0 {
                 self.total += len as u64;
                 batch.plain.push(len);
-                if let Some(digest) = &mut self.digest {
-                    digest.update(&batch.room(number, self.section_size)[..len]);
-                }
             }
         }
         if self.total > section::MAX_PLAIN {
@@ -244,6 +242,16 @@ impl Batch {
         let start = slot * stored_len(section_size) + 16;
         let end = (start + section_size).min(self.bytes.len() - 17);
         &mut self.bytes[start..end]
+    }
+
+    /// Gives the plaintext of each section.
+    fn each(&self, mut give: impl FnMut(&[u8])) {
+        let mut rest = self.bytes.as_slice();
+        for plain in &self.plain {
+            let (section, tail) = rest.split_at(stored_len(*plain));
+            give(&section[16..16 + plain]);
+            rest = tail;
+        }
     }
 
     fn grow(&mut self, section_size: usize) {

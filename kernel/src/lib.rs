@@ -2,9 +2,10 @@
 //!
 //! Both are serial within one chain: a block waits for the one before it, and the processor's AES units stand idle
 //! for most of that wait. Sections are independent, so [`LANES`] chains are advanced together, one block each a step
-//! and a round of each block at a time: seven times the speed of one chain, in safe code. Lanes may differ
-//! in length; what is left when the shortest has ended goes block by block. Buffers a power of two apart fight for the
-//! same cache lines: the framing between two sections (docs/format.md, "Sections") keeps full ones apart.
+//! and a round of each block at a time: eight times the speed of one chain, in safe code. Lanes may differ
+//! in length; what is left when the shortest has ended goes block by block. Where both are wanted, a block is tagged
+//! while the next one is encrypted. Buffers a power of two apart fight for the same cache lines: the framing between two
+//! sections (docs/format.md, "Sections") keeps full ones apart.
 //!
 //! CBC decryption is parallel by nature: as many blocks of one chain as the cipher takes at once.
 //!
