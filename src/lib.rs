@@ -1,7 +1,7 @@
 //! Client-side envelope encryption for backups.
 //!
 //! # Speed
-//! Profiles are those of the program that is built, not of the crates that it uses, and the kernel ([`crypto::lanes`]) has to be
+//! Profiles are those of the program that is built, not of the crates that it uses, and the kernel (`crypto::lanes`) has to be
 //! compiled as one unit: the rounds of `aes` for several blocks become part of its loops then, and it is ten to fifty times as fast.
 //! These lines belong into the program's `Cargo.toml`:
 //!
