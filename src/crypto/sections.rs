@@ -3,12 +3,13 @@
 //! Decryption takes an [`Authentic`] section, and only [`SectionOpener::check`] makes one: nothing is decrypted before
 //! its tag was good.
 
+use std::fmt;
+
 use crate::crypto::derive::Derivation;
 use crate::crypto::lanes::{BLOCK, Block, CbcDecryptor, CbcEncryptor, Cmac, MacLane, SealLane, same};
 use crate::format::section::{Kind, tag_prefix, unpadded_len};
 
 /// One section in its stored form: `IV || ciphertext || tag`, whole blocks, at least three.
-#[derive(Debug)]
 pub struct Slot<'a> {
     /// The number of sections before it in the container.
     pub index: u64,
@@ -16,6 +17,12 @@ pub struct Slot<'a> {
     pub kind: Kind,
     /// The stored bytes.
     pub bytes: &'a mut [u8],
+}
+
+impl fmt::Debug for Slot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("index", &self.index).field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// The three parts of a stored section: IV, ciphertext, tag.
@@ -87,8 +94,13 @@ pub struct SectionOpener {
 }
 
 /// A section whose tag was good.
-#[derive(Debug)]
 pub struct Authentic<'a>(&'a mut [u8]);
+
+impl fmt::Debug for Authentic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authentic(..)")
+    }
+}
 
 impl SectionOpener {
     /// With the keys of `derivation`.
