@@ -3,6 +3,7 @@
 //! Every thread has one job's buffer. It takes the next job while it holds the source, works on it alone, and gives
 //! the result when its turn comes. The processor that read the bytes also works on them, and nothing is queued.
 
+use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
@@ -15,7 +16,6 @@ struct Taking<F> {
 
 struct Giving<F> {
     give: F,
-    turn: u64,
     result: Result<()>,
 }
 
@@ -32,12 +32,13 @@ pub(crate) fn run<J>(
     give: impl FnMut(&mut J) -> Result<()> + Send,
 ) -> Result<()> {
     let taking = Mutex::new(Taking { take, next: 0, done: false });
-    let giving = Mutex::new(Giving { give, turn: 0, result: Ok(()) });
-    let turn = Condvar::new();
+    let giving = InOrder::new(Giving { give, result: Ok(()) });
     let worker = || {
+        let _watch = giving.watch();
         let mut job = job();
         loop {
-            let mut source = lock(&taking);
+            // A source that panicked has no next job.
+            let Ok(mut source) = taking.lock() else { break };
             if source.done {
                 break;
             }
@@ -54,17 +55,12 @@ pub(crate) fn run<J>(
 
             let worked = taken.and_then(|_| work(&mut job));
 
-            let mut sink = lock(&giving);
-            while sink.turn != number {
-                sink = turn.wait(sink).unwrap_or_else(PoisonError::into_inner);
-            }
-            if sink.result.is_ok() {
-                sink.result = worked.and_then(|()| (sink.give)(&mut job));
-            }
-            let failed = sink.result.is_err();
-            sink.turn += 1;
-            drop(sink);
-            turn.notify_all();
+            let failed = giving.turn(number, number + 1, |sink| {
+                if sink.result.is_ok() {
+                    sink.result = worked.and_then(|()| (sink.give)(&mut job));
+                }
+                sink.result.is_err()
+            });
             if failed {
                 lock(&taking).done = true;
                 break;
@@ -77,35 +73,74 @@ pub(crate) fn run<J>(
         }
         worker();
     });
-    giving.into_inner().unwrap_or_else(PoisonError::into_inner).result
+    giving.into_inner().result
 }
 
 /// What threads use one after the other, in the order of what they work on.
 pub(crate) struct InOrder<T> {
-    next: Mutex<(u64, T)>,
-    turn: Condvar,
+    state: Mutex<Turns<T>>,
+    changed: Condvar,
+}
+
+struct Turns<T> {
+    /// Whose turn it is.
+    number: u64,
+    /// How many wait for theirs.
+    waiting: usize,
+    /// Whether a turn will never be taken, because its thread panicked.
+    abandoned: bool,
+    value: T,
 }
 
 impl<T> InOrder<T> {
     /// For work from number 0 on.
     pub(crate) fn new(value: T) -> Self {
-        Self { next: Mutex::new((0, value)), turn: Condvar::new() }
+        let state = Turns { number: 0, waiting: 0, abandoned: false, value };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits for the turn of `number`; the next one is `next`. Whoever was given a number has to come.
-    pub(crate) fn turn(&self, number: u64, next: u64, work: impl FnOnce(&mut T)) {
-        let mut state = lock(&self.next);
-        while state.0 != number {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for the turn of `number`; after it comes that of `next`. Whoever was given a number has to take its turn, and
+    /// keeps what [`watch`](Self::watch) returns until then.
+    pub(crate) fn turn<R>(&self, number: u64, next: u64, work: impl FnOnce(&mut T) -> R) -> R {
+        let mut state = lock(&self.state);
+        while state.number != number {
+            if state.abandoned {
+                drop(state);
+                // The panic itself was told of by the thread that it happened in.
+                resume_unwind(Box::new("another thread panicked"));
+            }
+            state.waiting += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
-        work(&mut state.1);
-        state.0 = next;
+        let done = work(&mut state.value);
+        state.number = next;
+        let waiting = state.waiting;
         drop(state);
-        self.turn.notify_all();
+        if waiting > 0 {
+            self.changed.notify_all();
+        }
+        done
+    }
+
+    /// Ends the waiting of all others when this thread panics.
+    pub(crate) fn watch(&self) -> Watch<'_, T> {
+        Watch(self)
     }
 
     pub(crate) fn into_inner(self) -> T {
-        self.next.into_inner().unwrap_or_else(PoisonError::into_inner).1
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).value
+    }
+}
+
+pub(crate) struct Watch<'a, T>(&'a InOrder<T>);
+
+impl<T> Drop for Watch<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.state).abandoned = true;
+            self.0.changed.notify_all();
+        }
     }
 }
 
@@ -150,6 +185,38 @@ mod tests {
                 let says = result.err().map(|error| error.to_string());
                 assert_eq!(says, (fail.0 != "none").then(|| format!("{} {}", fail.0, fail.1)));
             }
+        }
+    }
+    #[test]
+    fn a_panic_ends_it_for_all() {
+        for (threads, stage) in [(2, "take"), (2, "work"), (3, "give"), (3, "digest")] {
+            let check =
+                |now: &str, number: u64| assert!((now, number) != (stage, 20), "this panic is the test");
+            let digest = InOrder::new(());
+            let mut numbers = 0..1000;
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                run(
+                    threads,
+                    || 0,
+                    |job| {
+                        let Some(number) = numbers.next() else { return Ok(false) };
+                        *job = number;
+                        check("take", number);
+                        Ok(true)
+                    },
+                    |job| {
+                        let _watch = digest.watch();
+                        check("work", *job);
+                        digest.turn(*job, *job + 1, |()| check("digest", *job));
+                        Ok(())
+                    },
+                    |job| {
+                        check("give", *job);
+                        Ok(())
+                    },
+                )
+            }));
+            assert!(ended.is_err(), "{stage}");
         }
     }
 }

@@ -92,6 +92,7 @@ pub fn seal(
         |batch| input.read(batch),
         |batch| {
             if let Some(digest) = &digest {
+                let _watch = digest.watch();
                 let next = batch.first + batch.plain.len() as u64;
                 digest.turn(batch.first, next, |digest| batch.each(|plain| digest.update(plain)));
             }
