@@ -1,9 +1,10 @@
 //! One function over many items on a few threads, the items made as they are wanted.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::runtime::Handle;
 
 /// Calls `work` for every item, with `jobs` threads, this one included.
@@ -30,8 +31,11 @@ where
     });
 }
 
+/// How many items are taken at a time, where they come without waiting: to take turns at each costs more than many of them.
+const AHEAD: usize = 32;
+
 /// Calls `work` for every item of a stream, with `jobs` threads, this one included, which each wait for up to `each` of
-/// its futures at a time. What these do between waiting may block their thread.
+/// its futures at a time. What these do between waiting may block their thread. A few items are made before they are wanted.
 pub(crate) fn for_each_future<S, F>(
     handle: &Handle,
     jobs: usize,
@@ -40,16 +44,28 @@ pub(crate) fn for_each_future<S, F>(
     work: impl Fn(S::Item) -> F + Sync,
 ) where
     S: Stream + Send + Unpin,
+    S::Item: Send,
     F: Future<Output = ()>,
 {
-    let items = tokio::sync::Mutex::new(items);
-    let worker = || {
-        let next = |()| async {
-            let item = items.lock().await.next().await?;
-            Some((item, ()))
-        };
-        handle.block_on(stream::unfold((), next).for_each_concurrent(each, &work));
+    let items = tokio::sync::Mutex::new(items.fuse());
+    let ready = Mutex::new(VecDeque::with_capacity(AHEAD));
+    let take = || ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let next = |()| async {
+        if let Some(item) = take() {
+            return Some((item, ()));
+        }
+        let mut items = items.lock().await;
+        // Another thread may have had its turn meanwhile.
+        if let Some(item) = take() {
+            return Some((item, ()));
+        }
+        let item = items.next().await?;
+        let more = std::iter::from_fn(|| items.next().now_or_never().flatten()).take(AHEAD);
+        let more: Vec<_> = more.collect();
+        ready.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+        Some((item, ()))
     };
+    let worker = || handle.block_on(stream::unfold((), next).for_each_concurrent(each, &work));
     std::thread::scope(|scope| {
         for _ in 1..jobs {
             scope.spawn(worker);
