@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sidekey::keys::{Kdf, KeyFile, PrivateKey};
 use sidekey::location::vault::escrow_name;
-use sidekey::ops::vault;
+use sidekey::ops::vault::{self, Kept};
 use sidekey::random::OsRandom;
 use sidekey::secret::Passphrase;
 use sidekey::{Error, Result};
@@ -53,9 +53,9 @@ pub(crate) fn begun(
     args: &NewPassphraseArgs,
     place: &Place,
 ) -> Result<Option<(PrivateKey, Zeroizing<String>)>> {
-    let Some(text) = vault::escrow(&place.target.location)? else { return Ok(None) };
+    let Some(kept) = vault::escrow(&place.target.location)? else { return Ok(None) };
     let shown = shown(place);
-    let file = parse(&text, &shown)?;
+    let file = parse(&kept.bytes, &shown)?;
     let passphrase = args.read(&shown)?;
     let key = file.open(passphrase.as_ref()).map_err(|error| {
         Error::conflict("is there already, and the new passphrase does not open it")
@@ -65,7 +65,7 @@ pub(crate) fn begun(
                 "give the passphrase of the init that was interrupted; sidekey vault passwd changes it later",
             )
     })?;
-    Ok(Some((key, Zeroizing::new(String::from_utf8_lossy(&text).into_owned()))))
+    Ok(Some((key, Zeroizing::new(String::from_utf8_lossy(&kept.bytes).into_owned()))))
 }
 
 /// The escrowed private key of a vault, opened with its passphrase.
@@ -73,27 +73,27 @@ pub(crate) fn begun(
 /// # Errors
 /// `NotFound` when the vault holds none; what reading and opening it say.
 pub(crate) fn open(place: &Place, args: &PassphraseArgs, report: &Report) -> Result<PrivateKey> {
-    open_file(place, args, report).map(|(key, _)| key)
+    open_kept(place, args, report).map(|(key, ..)| key)
 }
 
-/// The same, and its file as it was.
+/// The same, its file, and what was read.
 ///
 /// # Errors
 /// Those of [`open`].
-pub(crate) fn open_file(
+pub(crate) fn open_kept(
     place: &Place,
     args: &PassphraseArgs,
     report: &Report,
-) -> Result<(PrivateKey, KeyFile)> {
+) -> Result<(PrivateKey, KeyFile, Kept)> {
     let shown = shown(place);
-    let text = vault::escrow(&place.target.location)?.ok_or_else(|| {
+    let kept = vault::escrow(&place.target.location)?.ok_or_else(|| {
         Error::not_found("the vault holds no private key")
             .at(&shown)
             .hint("name the private key with --identity; sidekey init --escrow keeps one in the vault")
     })?;
-    let file = parse(&text, &shown)?;
+    let file = parse(&kept.bytes, &shown)?;
     let key = Passphrases::new(args, std::slice::from_ref(&shown)).open(&shown, &file, report)?;
-    Ok((key, file))
+    Ok((key, file, kept))
 }
 
 /// A key file of the store's. What has no passphrase anybody can have put there.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sidekey::keys::PublicKey;
 use sidekey::ops::atomic::{AtomicFile, Mode};
-use sidekey::ops::vault::{self, Replaced};
+use sidekey::ops::vault::{self, Kept, Replaced};
 use sidekey::{Error, IoContext as _, Result};
 
 use super::config::{self, PinnedVault};
@@ -251,14 +251,14 @@ impl Passwd {
     fn run(self, report: &Report) -> Result<()> {
         super::passphrase::check_descriptors(&self.passphrase, &self.new_passphrase)?;
         let place = Place::root(&self.location, false)?;
-        let (key, before) = escrow::open_file(&place, &self.passphrase, report)?;
+        let (key, file, before) = escrow::open_kept(&place, &self.passphrase, report)?;
         if self.dry_run {
             report.note("the old passphrase is right; nothing was written");
             return Ok(());
         }
-        let kdf = self.kdf.of_changed(escrow::ROUNDS, &before);
+        let kdf = self.kdf.of_changed(escrow::ROUNDS, &file);
         let text = escrow::seal(&key, &self.new_passphrase, kdf, &place)?;
-        let replaced = replace_escrow(&place, &text, report)?;
+        let replaced = replace_escrow(&place, &text, Some(&before), report)?;
         report.note(
             "a copy that somebody made of it before opens with the old passphrase for ever; if that is known to others, \
              rewrap to a new key pair",
@@ -282,13 +282,14 @@ impl Escrow {
             return Ok(());
         }
         // It may be the only copy.
-        if !self.replace && vault::escrow(&place.target.location)?.is_some() {
+        let before = vault::escrow(&place.target.location)?;
+        if !self.replace && before.is_some() {
             return Err(Error::conflict("keeps a private key already, and what is only for that one would be lost")
                 .about(place.target.show())
                 .hint("--replace takes its place; first rewrap, and again after 7 days, until there is nothing to do"));
         }
         let text = escrow::seal(key, &self.new_passphrase, self.kdf.of_new(escrow::ROUNDS), &place)?;
-        let replaced = replace_escrow(&place, &text, report)?;
+        let replaced = replace_escrow(&place, &text, before.as_ref(), report)?;
         if let Some(pinned) = Place::pinned_root(&self.location)? {
             config::current().pin(&PinnedVault { escrow: true, ..pinned })?;
         }
@@ -304,9 +305,9 @@ impl Escrow {
 }
 
 /// Writes the private key that a vault holds, and tells what could not be deleted of what was there.
-fn replace_escrow(place: &Place, text: &str, report: &Report) -> Result<Replaced> {
+fn replace_escrow(place: &Place, text: &str, before: Option<&Kept>, report: &Report) -> Result<Replaced> {
     let location = &place.target.location;
-    let replaced = vault::replace_escrow(location, text)?;
+    let replaced = vault::replace_escrow(location, text, before)?;
     for left in &replaced.left {
         report.warning(
             &Error::input(format!("still opens with the old passphrase: {left}"))

@@ -2,6 +2,7 @@
 //! record of each object.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +13,7 @@ use super::{Location, RESERVED, read};
 use crate::format::envelope::MAX_BYTES;
 use crate::format::{Envelope, Header};
 use crate::name::ObjectName;
-use crate::store::{GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions};
+use crate::store::{Download, GetOptions, ListOptions, Listed, Object, OnlyIf, PutOptions, VersionId};
 use crate::vault::info::INFO_INFO;
 use crate::vault::names::{LongName, is_long};
 use crate::vault::{Info, settings};
@@ -69,23 +70,46 @@ pub async fn settings(location: &Location) -> Result<Option<Bytes>> {
     own(location, &settings_name(), settings::MAX_BYTES).await
 }
 
+/// A small file of sidekey's own, and which version it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// What it holds.
+    pub bytes: Bytes,
+    pub(crate) version: VersionId,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
 /// A small file of sidekey's own; nothing where there is none.
 ///
 /// # Errors
 /// What reading fails with; `Integrity` when it is longer than `most`.
 pub async fn own(location: &Location, stored: &str, most: u64) -> Result<Option<Bytes>> {
+    Ok(kept(location, stored, most).await?.map(|kept| kept.bytes))
+}
+
+/// The same, and which version it is.
+///
+/// # Errors
+/// Those of [`own`].
+pub async fn kept(location: &Location, stored: &str, most: u64) -> Result<Option<Kept>> {
     let (store, key) = (location.store(), location.key(stored));
     let options = GetOptions { range: Some(0..most.saturating_add(1)), ..GetOptions::default() };
     let read = async {
-        let download = store.get(&key, &options).await?;
-        read::collect_at_most(download.body, most.saturating_add(1)).await
+        let Download { object, body } = store.get(&key, &options).await?;
+        let bytes = read::collect_at_most(body, most.saturating_add(1)).await?;
+        Ok::<_, Error>(Kept { bytes, version: object.version })
     };
     match read.await {
-        Ok(bytes) if bytes.len() as u64 > most => {
+        Ok(kept) if kept.bytes.len() as u64 > most => {
             Err(Error::integrity(format!("is longer than the {most} bytes that it can have"))
                 .about(store.show(&key)))
         }
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(kept) => Ok(Some(kept)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.about(store.show(&key))),
     }

@@ -12,7 +12,10 @@ use crate::format::envelope::MAX_BYTES;
 use crate::keys::KeyFile;
 use crate::location::Location;
 use crate::location::outside::vault_above;
-use crate::location::vault::{self as stored, escrow_name, master_envelope, master_name, own, settings_name};
+pub use crate::location::vault::Kept;
+use crate::location::vault::{
+    self as stored, escrow_name, kept, master_envelope, master_name, own, settings_name,
+};
 use crate::ops::runtime;
 use crate::random::Random;
 use crate::secret::FileKey;
@@ -94,10 +97,10 @@ async fn publish_master(location: &Location, opened: &Opened, options: &InitOpti
     let data_id = opened.vault.data_id();
     let file_key = FileKey::from_bytes(opened.master.expose());
     let envelope = wrap(&file_key, &data_id, options.recipients, options.now)?.to_text()?;
-    let Some(there) = own(location, &stored, MAX_BYTES as u64).await? else {
+    let Some(before) = kept(location, &stored, MAX_BYTES as u64).await? else {
         return create(location, &stored, envelope.into()).await;
     };
-    let recipients = match Envelope::parse(&there) {
+    let recipients = match Envelope::parse(&before.bytes) {
         Ok(there) if there.entries().all(|entry| entry.data_id == data_id) => {
             there.entries().map(|entry| entry.recipient).collect::<BTreeSet<_>>()
         }
@@ -110,7 +113,7 @@ async fn publish_master(location: &Location, opened: &Opened, options: &InitOpti
     if any_object(location).await? {
         return Err(is_there(location, &stored));
     }
-    replace(location, &stored, envelope.into(), MAX_BYTES as u64).await.map(drop)
+    replace(location, &stored, envelope.into(), MAX_BYTES as u64, Some(&before)).await.map(drop)
 }
 
 /// Whether objects of any kind are there, but for what is sidekey's own.
@@ -306,7 +309,7 @@ pub fn faults(location: &Location, generation: u8, escrowed: bool) -> Result<Vec
     let damaged = match escrow(location)? {
         None if escrowed => Some("the private key that the vault kept under a passphrase is gone"),
         None => None,
-        Some(text) => match KeyFile::parse(&text) {
+        Some(kept) => match KeyFile::parse(&kept.bytes) {
             Ok(file) if file.is_encrypted() => None,
             Ok(_) => Some("is a private key without a passphrase; sidekey never puts one there"),
             Err(_) => Some("is no private key any more"),
@@ -325,8 +328,8 @@ pub fn faults(location: &Location, generation: u8, escrowed: bool) -> Result<Vec
 ///
 /// # Errors
 /// What reading fails with.
-pub fn escrow(location: &Location) -> Result<Option<Bytes>> {
-    runtime::start()?.block_on(own(location, &escrow_name(), MOST_ESCROW))
+pub fn escrow(location: &Location) -> Result<Option<Kept>> {
+    runtime::start()?.block_on(kept(location, &escrow_name(), MOST_ESCROW))
 }
 
 /// What replacing the escrowed key came to.
@@ -338,43 +341,69 @@ pub struct Replaced {
     pub left: Vec<String>,
 }
 
-/// Writes the escrowed private key anew, and deletes its older versions by the ids that were read before. The new one is
-/// read back before any is deleted.
+/// Writes the escrowed private key in place of the one that was read `before`, and deletes its older versions by the ids that
+/// were there then. The new one is read back before any is deleted.
 ///
 /// # Errors
-/// What the store fails with; `Integrity` when what is read back is not what was written. Nothing was deleted then.
-pub fn replace_escrow(location: &Location, text: &str) -> Result<Replaced> {
+/// What the store fails with; `Conflict` when there is another one than `before`, as far as the store can tell; `Integrity`
+/// when what is read back is not what was written. Nothing was deleted then.
+pub fn replace_escrow(location: &Location, text: &str, before: Option<&Kept>) -> Result<Replaced> {
     runtime::start()?.block_on(async {
         let key = location.key(&escrow_name());
         location.store().require(&key, &[Right::List, Right::Read, Right::Write]).await?;
         let body = Bytes::copy_from_slice(text.as_bytes());
-        replace(location, &escrow_name(), body, MOST_ESCROW).await
+        replace(location, &escrow_name(), body, MOST_ESCROW, before).await
     })
 }
 
-/// Writes a small file of sidekey's own anew, reads it back, and deletes the versions that were there before.
-async fn replace(location: &Location, stored: &str, body: Bytes, most: u64) -> Result<Replaced> {
+/// Writes a small file of sidekey's own in place of what was read `before`, reads it back, and deletes the versions that were
+/// there.
+async fn replace(
+    location: &Location,
+    stored: &str,
+    body: Bytes,
+    most: u64,
+    before: Option<&Kept>,
+) -> Result<Replaced> {
     let (store, key) = (location.store(), location.key(stored));
     let keeps_versions = store.capabilities().await?.versions;
-    let before = match keeps_versions {
+    let older = match keeps_versions {
         true => versions(location, &key).await?,
         false => vec![],
     };
-    let options = PutOptions { size: Some(body.len() as u64), ..PutOptions::default() };
-    store.put(&key, body.clone(), &options).await.map_err(|error| error.about(store.show(&key)))?;
+    let only_if = match before {
+        Some(kept) => OnlyIf::Version(kept.version.clone()),
+        None => OnlyIf::Absent,
+    };
+    // Not every store can compare while it writes.
+    if kept(location, stored, most).await?.as_ref() != before {
+        return Err(changed(location, stored));
+    }
+    let options = PutOptions { only_if, size: Some(body.len() as u64), ..PutOptions::default() };
+    match store.put(&key, body.clone(), &options).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::Conflict => return Err(changed(location, stored)),
+        Err(error) => return Err(error.about(store.show(&key))),
+    }
     if own(location, stored, most).await? != Some(body) {
         return Err(Error::integrity("is not what was written; nothing was deleted")
             .about(store.show(&key))
             .hint("run the same again"));
     }
     let mut replaced = Replaced::default();
-    for version in before {
+    for version in older {
         match store.delete(&key, &version).await {
             Ok(()) => replaced.purged += 1,
             Err(error) => replaced.left.push(format!("version {version}: {}", error.line())),
         }
     }
     Ok(replaced)
+}
+
+fn changed(location: &Location, stored: &str) -> Error {
+    Error::conflict("was changed by somebody else meanwhile; nothing was written")
+        .about(location.store().show(&location.key(stored)))
+        .hint("look at what is there now, and run the same again")
 }
 
 async fn versions(location: &Location, key: &str) -> Result<Vec<String>> {

@@ -69,7 +69,7 @@ fn is_whole(store: &Faulty<MemoryStore>, opened: &Opened, key: &PrivateKey) {
     let found = vault::open(&location, std::slice::from_ref(key)).unwrap();
     assert!(found.master.same_as(&opened.master));
     assert_eq!(found.vault.settings(), opened.vault.settings());
-    assert_eq!(vault::escrow(&location).unwrap().unwrap(), ESCROW);
+    assert_eq!(vault::escrow(&location).unwrap().unwrap().bytes, ESCROW);
 }
 
 #[test]
@@ -110,6 +110,30 @@ fn init_that_stopped_anywhere_is_gone_on_with() {
     }
     println!("{stopped} times stopped and gone on with");
     assert!(stopped > 100, "{stopped}");
+}
+
+/// Two who change the key that a vault keeps, or its passphrase, at the same time.
+#[test]
+fn an_escrowed_key_is_replaced_only_where_it_is_the_one_that_was_read() {
+    let keys = keys();
+    for (versions, conditions) in [(false, false), (false, true), (true, false), (true, true)] {
+        let store = faulty(&memory(versions, conditions));
+        publish(&store, &drawn(), &keys.old, ESCROW).unwrap();
+        let location = Location::new(Arc::new(store.clone()), "root").unwrap();
+        let held = || vault::escrow(&location).unwrap().unwrap();
+
+        let read = held();
+        let replaced = vault::replace_escrow(&location, "mine", Some(&read)).unwrap();
+        assert_eq!((held().bytes, replaced.left), ("mine".into(), vec![]));
+        for stale in [Some(&read), None] {
+            let error = vault::replace_escrow(&location, "theirs", stale).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{versions} {conditions}");
+            assert!(error.line().contains("was changed by somebody else"), "{}", error.line());
+            assert_eq!(held().bytes, "mine");
+        }
+        vault::replace_escrow(&location, ESCROW, Some(&held())).unwrap();
+        assert_eq!(held().bytes, ESCROW);
+    }
 }
 
 #[test]
