@@ -7,6 +7,7 @@ use sidekey::ops::decrypt::{DecryptOptions, decrypt, decrypt_stream};
 use sidekey::ops::walk::Destination;
 use sidekey::{Error, Result};
 
+use super::exists::{self, ExistsArgs};
 use super::guard;
 use super::identity::load_identities;
 use super::passphrase::PassphraseArgs;
@@ -25,7 +26,7 @@ examples:
   sidekey decrypt -i backup.pem shop.sql.enc -o - | psql shop
 
 DIR keeps its own name below --output, DIR/ puts its contents there. Results that exist already
-are not touched without --force.")]
+are not touched, and fail, without --if-exists or --force.")]
 pub(crate) struct Args {
     /// containers and folders of them; - is standard input
     #[arg(value_name = "PATH", required = true)]
@@ -39,9 +40,8 @@ pub(crate) struct Args {
     /// the envelope of a single container, when it is not beside it
     #[arg(long, value_name = "FILE")]
     envelope: Option<PathBuf>,
-    /// replace results that exist already
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    exists: ExistsArgs,
     /// refuse a container that was encrypted under another name than it has
     #[arg(long)]
     strict: bool,
@@ -70,13 +70,13 @@ impl Args {
                 output => Destination::from_argument(output.as_deref(), &self.paths),
             },
             envelope: self.envelope,
-            force: self.force,
+            if_exists: self.exists.value(),
             strict: self.strict,
             recipe: self.recipe.named(),
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
-        guard::say_when_interrupted(report, "what is done is whole; --force does it again, too");
+        guard::say_when_interrupted(report, exists::RESUME);
         let watcher = Watcher::of_files(report, &self.paths, "decrypted");
         let summary = match stdin {
             true => decrypt_stream(io::stdin(), &options, &watcher)?,

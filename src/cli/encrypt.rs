@@ -10,6 +10,7 @@ use sidekey::ops::walk::Destination;
 use sidekey::recipe::ContainerEncoding;
 use sidekey::{Error, Result};
 
+use super::exists::{self, ExistsArgs};
 use super::guard;
 use super::identity::load_recipients;
 use super::report::Report;
@@ -28,7 +29,7 @@ examples:
   pg_dump shop | sidekey encrypt -r backup.pub.pem - -o shop.sql.enc
 
 DIR keeps its own name below --output, DIR/ puts its contents there. Results that exist already
-are not touched without --force.")]
+are not touched, and fail, without --if-exists or --force.")]
 pub(crate) struct Args {
     /// files and folders; - is standard input
     #[arg(value_name = "PATH", required = true)]
@@ -42,9 +43,8 @@ pub(crate) struct Args {
     /// write the envelope of a single result to this file
     #[arg(long, value_name = "FILE")]
     envelope: Option<PathBuf>,
-    /// replace results that exist already
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    exists: ExistsArgs,
     /// encrypt what symlinks lead to instead of the links
     #[arg(long)]
     follow: bool,
@@ -103,7 +103,7 @@ impl Args {
                 output => Destination::from_argument(output.as_deref(), &self.paths),
             },
             envelope: self.envelope,
-            force: self.force,
+            if_exists: self.exists.value(),
             follow: self.follow,
             folder_metadata: self.folder_metadata,
             format: match self.format {
@@ -118,7 +118,7 @@ impl Args {
             jobs: work::jobs(self.jobs),
             now: work::now(),
         };
-        guard::say_when_interrupted(report, "what is done is whole; --force does it again, too");
+        guard::say_when_interrupted(report, exists::RESUME);
         let watcher = Watcher::of_files(report, &self.paths, "encrypted");
         let summary = match stdin {
             true => encrypt_stream(io::stdin(), &options, &watcher)?,

@@ -6,6 +6,7 @@
 mod args;
 mod config;
 mod escrow;
+mod exists;
 mod filter;
 mod from;
 pub(crate) mod guard;

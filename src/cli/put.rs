@@ -7,12 +7,13 @@ use clap::ValueEnum;
 use serde::Serialize;
 use sidekey::format::section::DigestKind;
 use sidekey::location::customer::PairEncryption;
-use sidekey::location::drive::IfExists;
 use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::put::{PutOptions, Target, put, put_stream};
+use sidekey::pair::IfExists;
 use sidekey::{Error, Result};
 
 use super::config::{self, IF_EXISTS};
+use super::exists::{IfExistsName, RESUME};
 use super::filter::FilterArgs;
 use super::guard;
 use super::location::Place;
@@ -89,16 +90,6 @@ pub(crate) struct Args {
     /// do not enter other file systems
     #[arg(long, help_heading = "Which files")]
     one_file_system: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum IfExistsName {
-    /// put the new one in its place
-    Replace,
-    /// leave it, and go on
-    Skip,
-    /// leave it, and fail for that file
-    Fail,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -203,16 +194,9 @@ impl Args {
     fn if_exists(&self, place: &Place) -> IfExists {
         let configured =
             || place.configured(&IF_EXISTS).and_then(|name| IfExistsName::from_str(&name, false).ok());
-        match self.if_exists.or_else(configured).unwrap_or(IfExistsName::Replace) {
-            IfExistsName::Replace => IfExists::Replace,
-            IfExistsName::Skip => IfExists::Skip,
-            IfExistsName::Fail => IfExists::Fail,
-        }
+        self.if_exists.or_else(configured).unwrap_or(IfExistsName::Replace).value()
     }
 }
-
-/// What to do after an interrupt.
-const RESUME: &str = "run the same again with --if-exists skip to go on where it stopped";
 
 /// Tells a [`Report`] what is put; the rest as any command does.
 struct Putting<'a> {

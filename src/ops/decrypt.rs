@@ -17,21 +17,20 @@ use crate::format::{Envelope, FileType, Header, Metadata, envelope};
 use crate::name::{self, ObjectName};
 use crate::open::{self, Opener};
 use crate::ops::atomic::{self, AtomicFile, Mode, Output};
+use crate::ops::encrypt::EXISTS_HINT;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::PairPaths;
 use crate::ops::parallel;
 use crate::ops::recipe_files::{self, Settled, Survey};
 use crate::ops::restore::{self, Restoring};
 use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
+use crate::pair::IfExists;
 use crate::recipe::{Basis, Named, Reader};
 use crate::wrap::unwrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
 /// From this size on one container is decrypted by all threads, one such container at a time.
 const LARGE: u64 = 4 << 20;
-
-/// What to do about a result that exists already.
-const EXISTS_HINT: &str = "--force replaces it; --output DIR writes elsewhere";
 
 /// How to decrypt.
 #[derive(Debug)]
@@ -42,8 +41,8 @@ pub struct DecryptOptions {
     pub destination: Destination,
     /// Where the envelope is, when not beside its container.
     pub envelope: Option<PathBuf>,
-    /// Whether results replace what has their names.
-    pub force: bool,
+    /// What becomes of results that are there already.
+    pub if_exists: IfExists,
     /// Whether a name in the metadata that differs from the container's is an error.
     pub strict: bool,
     /// How files of the OpenSSL recipe were made, where the user says so.
@@ -95,6 +94,9 @@ pub fn decrypt_stream(
     let counting = Counting::new(observer);
     let run = Decrypting::new(options, &counting);
     let name = Path::new("-");
+    if run.stays(name, target)? {
+        return Ok(counting.summary());
+    }
     let opened = open::read_header(&mut source)
         .and_then(|header| run.opener(header, &[read_envelope(envelope)?]))
         .and_then(|opener| run.restore(&opener, source, None, target, options.jobs, None));
@@ -102,6 +104,12 @@ pub fn decrypt_stream(
     counting.event(Event::Done { input: name, output: target });
     run.tree.finish();
     Ok(counting.summary())
+}
+
+impl DecryptOptions {
+    fn replaces(&self) -> bool {
+        self.if_exists == IfExists::Replace
+    }
 }
 
 struct Decrypting<'a> {
@@ -126,7 +134,7 @@ impl<'a> Decrypting<'a> {
             options,
             observer,
             large: Mutex::new(()),
-            tree: Restoring::new(root, options.force, EXISTS_HINT, observer),
+            tree: Restoring::new(root, options.replaces(), EXISTS_HINT, observer),
             made: Mutex::default(),
             told: AtomicBool::new(false),
         }
@@ -223,6 +231,9 @@ impl<'a> Decrypting<'a> {
             self.observer.event(Event::Warning { path, message: recipe_files::NOT_AUTHENTICATED });
         }
         let target = self.target(found, naming)?;
+        if self.stays(path, &target)? {
+            return Ok(());
+        }
         self.tree.make_parents(&target)?;
         let mut out = self.open(&target, Mode::Data)?;
         let file = File::open(path).context("cannot read", path)?;
@@ -257,17 +268,19 @@ impl<'a> Decrypting<'a> {
             Some(envelope) => named_envelopes(envelope, path, &header.data_id())?,
             None => find_envelopes(path, &header.data_id())?,
         };
-        let header_id = header.data_id();
-        let opener = self.opener(header, &envelopes).map_err(|error| error.at(path))?;
-        let end = opener.end(&mut file, len).map_err(|error| error.at(path))?;
-        file.seek(SeekFrom::Start(crate::format::HEADER_LEN as u64)).context("cannot read", path)?;
         let target = self.target(found, Naming::Escaped)?;
         if let Destination::File(target) = &self.options.destination {
-            let siblings = sibling_envelopes(path, &header_id);
+            let siblings = sibling_envelopes(path, &header.data_id());
             let envelopes = siblings.iter().chain(&self.options.envelope).map(PathBuf::as_path);
             let needed: Vec<&Path> = envelopes.chain([path.as_path()]).collect();
             atomic::refuse_same(target, &needed)?;
         }
+        if self.stays(path, &target)? {
+            return Ok(());
+        }
+        let opener = self.opener(header, &envelopes).map_err(|error| error.at(path))?;
+        let end = opener.end(&mut file, len).map_err(|error| error.at(path))?;
+        file.seek(SeekFrom::Start(crate::format::HEADER_LEN as u64)).context("cannot read", path)?;
         let _alone = (len >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let threads = if len >= LARGE { self.options.jobs } else { 1 };
         let source = file.take(len - crate::format::HEADER_LEN as u64);
@@ -327,20 +340,39 @@ impl<'a> Decrypting<'a> {
         self.commit(out)
     }
 
+    /// Whether a result is there and is left, which costs no private-key operation to find out.
+    fn stays(&self, input: &Path, target: &Path) -> Result<bool> {
+        let found = match target.symlink_metadata() {
+            Ok(found) if target != Path::new("-") => found,
+            _ => return Ok(false),
+        };
+        // A symlink that was named may lead to a device.
+        let named = matches!(self.options.destination, Destination::File(_));
+        match self.options.if_exists {
+            _ if !found.is_file() && (named || !found.is_symlink()) => Ok(false),
+            IfExists::Replace => Ok(false),
+            IfExists::Fail => Err(self.tree.exists(target)),
+            IfExists::Skip => {
+                self.observer.event(Event::Skipped { path: input, why: "is decrypted there already" });
+                Ok(true)
+            }
+        }
+    }
+
     fn open(&self, target: &Path, mode: Mode) -> Result<Output> {
         let out = match &self.options.destination {
             Destination::File(_) => Output::open(target, mode)?,
             // Whatever has the name of one of many results is in its way, and is not written to.
             _ => Output::Atomic(AtomicFile::create(target, mode)?),
         };
-        match out.is_atomic() && !self.options.force && target.symlink_metadata().is_ok() {
+        match out.is_atomic() && !self.options.replaces() && target.symlink_metadata().is_ok() {
             true => Err(self.tree.exists(target)),
             false => Ok(out),
         }
     }
 
     fn commit(&self, out: Output) -> Result<()> {
-        match self.options.force {
+        match self.options.replaces() {
             true => out.commit_replace(),
             false => out.commit_new(),
         }

@@ -10,14 +10,14 @@ use crate::crypto::recipe::WRITTEN_ROUNDS;
 use crate::crypto::rsa::PublicKey;
 use crate::format::section::DigestKind;
 use crate::format::{FileType, Metadata};
-use crate::name::ObjectName;
+use crate::name::{self, ObjectName};
 use crate::ops::atomic::{self, AtomicFile, Mode, Output};
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::{PairPaths, Publishing};
 use crate::ops::parallel;
 use crate::ops::source::{Exactly, describe, open_file, unchanged};
 use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
-use crate::pair::{Form, Put};
+use crate::pair::{Form, IfExists, Put};
 use crate::random::{OsRandom, Pooled, Random};
 use crate::recipe::{ContainerEncoding, KeyFileForm, NewPair};
 use crate::seal::{SealOptions, seal};
@@ -27,6 +27,10 @@ use crate::{DataId, Error, IoContext as _, Result};
 
 /// From this size on one file is encrypted by all threads, one such file at a time.
 const LARGE: u64 = 4 << 20;
+
+/// What to do about a result that exists already.
+pub(super) const EXISTS_HINT: &str =
+    "--force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere";
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +52,8 @@ pub struct EncryptOptions {
     pub destination: Destination,
     /// Where the envelope goes, when not beside its container.
     pub envelope: Option<PathBuf>,
-    /// Whether results replace what has their names.
-    pub force: bool,
+    /// What becomes of results that are there already.
+    pub if_exists: IfExists,
     /// Whether symlinks are followed instead of kept.
     pub follow: bool,
     /// Whether every folder gets a container of its own, not only empty ones.
@@ -83,13 +87,7 @@ pub fn encrypt(inputs: &[PathBuf], options: &EncryptOptions, observer: &dyn Obse
     }
     walk::mind_links(inputs, options.follow, observer)?;
     let counting = Counting::new(observer);
-    let run = Encrypting {
-        options,
-        observer: &counting,
-        random: Pooled::new(&OsRandom),
-        large: Mutex::new(()),
-        made: Mutex::default(),
-    };
+    let run = Encrypting::new(options, &counting);
     let except = match &options.destination {
         Destination::Folder(folder) => Some(folder.as_path()),
         _ => None,
@@ -120,13 +118,7 @@ pub fn encrypt_stream(
     };
     options.check_format()?;
     let counting = Counting::new(observer);
-    let run = Encrypting {
-        options,
-        observer: &counting,
-        random: Pooled::new(&OsRandom),
-        large: Mutex::new(()),
-        made: Mutex::default(),
-    };
+    let run = Encrypting::new(options, &counting);
     let metadata = Metadata::new(FileType::File);
     let name = Path::new("-");
     run.store(
@@ -142,6 +134,10 @@ pub fn encrypt_stream(
 }
 
 impl EncryptOptions {
+    fn replaces(&self) -> bool {
+        self.if_exists == IfExists::Replace
+    }
+
     fn check_format(&self) -> Result<()> {
         match self.format {
             Format::OpenSsl(_) if self.recipients.len() != 1 => {
@@ -163,7 +159,12 @@ struct Encrypting<'a> {
     made: Mutex<Option<PathBuf>>,
 }
 
-impl Encrypting<'_> {
+impl<'a> Encrypting<'a> {
+    fn new(options: &'a EncryptOptions, observer: &'a dyn Observer) -> Self {
+        let random = Pooled::new(&OsRandom);
+        Self { options, observer, random, large: Mutex::new(()), made: Mutex::default() }
+    }
+
     /// Whatever was found, by its type.
     fn one(&self, found: &Found) -> Result<()> {
         let kind = found.metadata.file_type();
@@ -266,10 +267,15 @@ impl Encrypting<'_> {
         };
 
         self.check_outputs(input, target)?;
+        if self.options.if_exists == IfExists::Skip && is_whole_pair(target, self.options.envelope.as_deref())
+        {
+            self.observer.event(Event::Skipped { path: input, why: "is encrypted there already" });
+            return Ok(());
+        }
         let mut out = self.open(target)?;
         if let Some(path) = self.options.envelope.as_deref().filter(|_| !out.is_atomic()) {
             // Nothing of a container may be anywhere before its key is safe.
-            write_envelope(path, &envelope, self.options.force)?;
+            write_envelope(path, &envelope, self.options.replaces())?;
             write_into(&mut out)?;
             unchanged()?;
         } else {
@@ -277,7 +283,7 @@ impl Encrypting<'_> {
                 Some(envelope) => PairPaths::with_envelope(target, envelope, &data_id),
                 None => PairPaths::of(target, &data_id)?,
             };
-            if !self.options.force {
+            if !self.options.replaces() {
                 refuse_existing(&paths)?;
             }
             write_into(&mut out)?;
@@ -285,7 +291,7 @@ impl Encrypting<'_> {
             let Output::Atomic(container) = out else {
                 return Err(Error::usage("a container that goes to a pipe or device needs --envelope FILE"));
             };
-            let put = Put::new(Form::Beside, self.options.force);
+            let put = Put::new(Form::Beside, self.options.replaces());
             Publishing::new(paths, container, envelope).run(put)?;
         }
         self.observer.event(Event::Done { input, output: target });
@@ -388,15 +394,25 @@ impl Writing {
     }
 }
 
-fn refuse_existing(paths: &PairPaths) -> Result<()> {
-    for path in [&paths.container, &paths.beside] {
-        if path.symlink_metadata().is_ok() {
-            return Err(Error::conflict("exists already")
-                .at(path)
-                .hint("--force replaces it; --output DIR writes elsewhere"));
-        }
+/// Whether both halves of a pair are there under the names that they would get.
+fn is_whole_pair(container: &Path, envelope: Option<&Path>) -> bool {
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_file());
+    let beside = || name::envelope_name(container.file_name()?.to_str()?, None);
+    match envelope {
+        Some(envelope) => is_file(container) && is_file(envelope),
+        None => beside().is_some_and(|name| is_file(container) && is_file(&container.with_file_name(name))),
     }
-    Ok(())
+}
+
+fn refuse_existing(paths: &PairPaths) -> Result<()> {
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    match (is_there(&paths.container), is_there(&paths.beside)) {
+        (false, false) => Ok(()),
+        (true, _) => Err(Error::conflict("exists already").at(&paths.container).hint(EXISTS_HINT)),
+        (false, true) => Err(Error::conflict("exists already, and its container does not").at(&paths.beside).hint(
+            "--force replaces it, after a run that was interrupted here; if its container was moved, this is its key",
+        )),
+    }
 }
 
 fn write_envelope(path: &Path, bytes: &[u8], force: bool) -> Result<()> {

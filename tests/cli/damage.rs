@@ -429,7 +429,7 @@ fn keys_of_the_wrong_kind_are_refused_before_anything_is_done() {
 #[test]
 fn what_exists_is_replaced_only_by_force() {
     let place = stored(&[("a", b"contents")]);
-    let hint = "sidekey: hint: --force replaces it; --output DIR writes elsewhere\n";
+    let hint = "sidekey: hint: --force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere\n";
     let exists = |name: &str| failed(1, &format!("sidekey: {name}: exists already\n{hint}"));
     let before = place.fingerprint(".");
     assert_eq!(place.sidekey("encrypt -q -r keys/old.pub.pem a"), exists("a.enc"));
@@ -438,7 +438,9 @@ fn what_exists_is_replaced_only_by_force() {
     // Half a pair, too: what is called like an envelope may be somebody's file.
     std::fs::remove_file(place.path("a.enc")).unwrap();
     place.write("a.key.enc", "my own notes");
-    assert_eq!(place.sidekey("encrypt -q -r keys/old.pub.pem a"), exists("a.key.enc"));
+    let half = "sidekey: a.key.enc: exists already, and its container does not\n\
+                sidekey: hint: --force replaces it, after a run that was interrupted here; if its container was moved, this is its key\n";
+    assert_eq!(place.sidekey("encrypt -q -r keys/old.pub.pem a"), failed(1, half));
     assert_eq!(place.text("a.key.enc"), "my own notes");
 
     place.sidekey("encrypt -q -r keys/old.pub.pem a --force").good();

@@ -241,11 +241,59 @@ fn a_folder_in_the_way_is_said_and_nothing_else_stops() {
         failed(
             1,
             "sidekey: tree/a.enc: exists already\n\
-             sidekey: hint: --force replaces it; --output DIR writes elsewhere\n\
+             sidekey: hint: --force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere\n\
              sidekey: encrypted 2 files, 1 bytes read, 1 failed\n"
         )
     );
     assert_eq!(place.names_in("tree"), ["a", "a.enc", "b", "b.enc", "b.key.enc"]);
+}
+
+/// A run that was interrupted is gone on with: what is whole stays as it is, what is missing is made.
+#[test]
+fn what_is_there_already_is_skipped() {
+    let place = Place::with_keys();
+    place.mkdir("tree");
+    for name in ["a", "b", "c"] {
+        place.write(&format!("tree/{name}"), name);
+    }
+    symlink("a", place.path("tree/link")).unwrap();
+    place.sidekey(&format!("{ENCRYPT} tree/ -o stored")).good();
+    let first = place.tree("stored");
+    std::fs::remove_file(place.path("stored/b.enc")).unwrap();
+    std::fs::remove_file(place.path("stored/b.key.enc")).unwrap();
+    let run = place.sidekey(&format!("{ENCRYPT} tree/ -o stored --if-exists skip"));
+    assert_eq!(run, failed(0, "sidekey: encrypted 1 file, 1 bytes read, 3 skipped\n"));
+    let second = place.tree("stored");
+    for name in first.keys() {
+        assert_eq!(
+            first.get(name) == second.get(name),
+            !name.to_string_lossy().starts_with("b."),
+            "{name:?}"
+        );
+    }
+
+    place.sidekey(&format!("{DECRYPT} stored/ -o out")).good();
+    std::fs::remove_file(place.path("out/c")).unwrap();
+    place.write("out/a", "changed since");
+    // No key is needed for what is there.
+    let run = place.sidekey(&format!("{DECRYPT} stored/ -o out --if-exists skip"));
+    assert_eq!(run, failed(0, "sidekey: decrypted 1 file, 448 bytes read, 3 skipped\n"));
+    assert_eq!((place.read("out/a"), place.read("out/c")), (b"changed since".to_vec(), b"c".to_vec()));
+
+    // Half a pair is looked at first: its container may be elsewhere.
+    let key = place.read("stored/c.key.enc");
+    std::fs::remove_file(place.path("stored/c.enc")).unwrap();
+    let run = place.sidekey(&format!("{ENCRYPT} tree/ -o stored --if-exists skip"));
+    assert_eq!(
+        run,
+        failed(
+            1,
+            "sidekey: stored/c.key.enc: exists already, and its container does not\n\
+             sidekey: hint: --force replaces it, after a run that was interrupted here; if its container was moved, this is its key\n\
+             sidekey: encrypted 0 files, 0 bytes read, 3 skipped, 1 failed\n"
+        )
+    );
+    assert_eq!(place.read("stored/c.key.enc"), key);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use sidekey::open;
 use sidekey::ops::decrypt::{DecryptOptions, decrypt};
 use sidekey::ops::events::{Event, Observer};
 use sidekey::ops::walk::Destination;
+use sidekey::pair::IfExists;
 use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::{Error, ErrorKind, wrap};
@@ -251,7 +252,7 @@ fn as_files_a_good_pair_is_restored_and_a_bad_one_leaves_nothing() {
             identities: vec![identity(vector.identity.as_deref())],
             destination: Destination::File(path("out")),
             envelope: None,
-            force: false,
+            if_exists: IfExists::Fail,
             strict: false,
             recipe: Default::default(),
             jobs: 1,
