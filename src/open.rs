@@ -289,9 +289,9 @@ fn unauthentic(index: u64, at: u64) -> Error {
             "it is damaged, cut short or not what its writer made; fetch it again or restore an older version"
                 .into()
         }
-        1 => "the section before it is sound; fetch the container again or restore an older version".into(),
+        1 => "the section before it is sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage".into(),
         _ => format!(
-            "the {index} sections before it are sound; fetch the container again or restore an older version"
+            "the {index} sections before it are sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage"
         ),
     })
 }

@@ -268,10 +268,22 @@ fn in_our_words(error: &clap::Error, typed: &[OsString]) -> Error {
     let suggested =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
     let suggested: Vec<_> = suggested.into_iter().map(text).filter(|text| !text.is_empty()).collect();
-    Error::usage(message).hint(match suggested.first() {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("{} --help shows what there is", used(typed)),
+    Error::usage(message).hint(match (place_first(typed), suggested.first()) {
+        (Some(hint), _) => hint,
+        (None, Some(near)) => format!("did you mean {near}?"),
+        (None, None) => format!("{} --help shows what there is", used(typed)),
     })
+}
+
+/// What to say where `sidekey recipients add PLACE` was typed for `sidekey recipients PLACE add`.
+fn place_first(typed: &[OsString]) -> Option<String> {
+    let root = command();
+    let mut words = typed.iter().skip(1);
+    let command = words.find_map(|word| root.find_subcommand(word))?;
+    let place = command.get_positionals().next()?.get_id().as_str().to_uppercase();
+    let within = command.find_subcommand(words.next()?)?.get_name();
+    let name = command.get_name();
+    Some(format!("the {} comes first: sidekey {name} {place} {within}", place.to_lowercase()))
 }
 
 /// `<KEY>`, `<PATH>...` and `--output <NAME>` without brackets and dots.

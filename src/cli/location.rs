@@ -111,7 +111,9 @@ impl Place {
             (Argument::Local(path), _) => {
                 vaults::refuse_folder(&path)?;
                 let (root, rest) = split(&path, Path::is_dir)?;
-                return Ok(Self { target: at(&root, &rest)?, folder: Some(root), remote: None, vault: None });
+                let target = at(&root, &rest)?;
+                refuse_file(&root, &target, &rest)?;
+                return Ok(Self { target, folder: Some(root), remote: None, vault: None });
             }
             (Argument::Service(service, bucket, path), _) => {
                 let mut location = Location::new(services::open(service, &bucket, None)?, "")?;
@@ -232,6 +234,16 @@ impl Place {
     /// The number of threads to work with.
     pub(crate) fn jobs(&self, asked: Option<usize>) -> usize {
         work::jobs(asked.or_else(|| config::current().get(&JOBS, self.remote)))
+    }
+}
+
+/// A name that is to be a folder's, as the slash behind it says, is not that of a file.
+fn refuse_file(root: &Path, target: &Target, typed: &[u8]) -> Result<()> {
+    let stored = target.stored_prefix();
+    let first = root.join(stored.split('/').next().unwrap_or_default());
+    match typed.contains(&b'/') && first.is_file() {
+        true => Err(Error::usage("is a file, not a folder").at(first)),
+        false => Ok(()),
     }
 }
 

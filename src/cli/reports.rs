@@ -350,20 +350,12 @@ fn show(report: &Report, file: &Path, all: bool) -> Result<()> {
             (false, Some(_)) => "finished",
             (false, None) => "did not come to its end",
         };
-        let counts: Vec<String> = counts
-            .iter()
-            .flatten()
-            .filter(|(_, count)| **count > 0)
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect();
-        report.result(
-            &row,
-            [format!(
-                "{time}  {location}, {}: {what}, {envelopes} lines; {}; head {head}",
-                shown(range),
-                counts.join(", ")
-            )],
-        );
+        let counts = counts.iter().flatten().filter(|(_, count)| **count > 0);
+        let mut parts = vec![format!("{time}  {location}, {}: {what}, {envelopes} lines", shown(range))];
+        let counts: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
+        parts.extend((!counts.is_empty()).then(|| counts.join(", ")));
+        parts.push(format!("head {head}"));
+        report.result(&row, [parts.join("; ")]);
     }
     Ok(())
 }
@@ -388,12 +380,14 @@ fn verify(report: &Report, file: &Path, wanted: Option<&str>) -> Result<()> {
         unfinished,
         head: &last.head,
     };
-    let ends = if unfinished > 0 {
-        format!(", {unfinished} of which did not come to their end")
-    } else {
-        String::new()
+    let count = match runs.len() {
+        1 => "1 run".to_owned(),
+        runs => format!("{runs} runs"),
     };
-    report
-        .result(&row, [format!("{}: whole, {} runs{ends}; head {}", file.display(), runs.len(), last.head)]);
+    let found = match unfinished {
+        0 => format!("whole, {count}"),
+        _ => format!("unchanged as far as it goes, {count}, {unfinished} of which did not come to the end"),
+    };
+    report.result(&row, [format!("{}: {found}; head {}", file.display(), last.head)]);
     Ok(())
 }

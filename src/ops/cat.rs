@@ -123,7 +123,7 @@ pub fn cat(
         let mut written = Written::new(&mut *out, Path::new("-"));
         if let Err(error) = run.one(source, &mut written) {
             if written.has_failed() {
-                return Err(written.blame(error));
+                return Err(error);
             }
             counting.event(Event::Failed(&error));
         }
@@ -168,7 +168,7 @@ impl Printing<'_> {
         Reader::open(self.handle.clone(), location.shared_store(), &version.key, pinned, FRONT)
     }
 
-    fn one(&self, source: &Source, out: &mut (impl Write + Send)) -> Result<()> {
+    fn one(&self, source: &Source, out: &mut Written<'_, impl Write + Send>) -> Result<()> {
         let source = source.unlocked(&self.options.identities)?;
         let (location, name, version) = self.find(&source)?;
         let shown = location.show_key(&version.key);
@@ -178,7 +178,7 @@ impl Printing<'_> {
             None if RecipeObject::is_one(&reader) => self.recipe(location, reader, &version, out),
             None => self.print(location, reader, &name, &version, &shown, out),
         };
-        printed.map_err(|error| error.about(&*shown))?;
+        printed.map_err(|error| out.blame(error).about(&*shown))?;
         self.observer.event(Event::Done { input: Path::new(&shown), output: Path::new("-") });
         Ok(())
     }

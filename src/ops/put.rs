@@ -28,6 +28,7 @@ pub use self::options::{PutOptions, Target};
 use self::choose::{Names, check_names};
 use self::pair::{Described, NewPair};
 use self::parts::{Ended, PartWriter};
+use crate::format::section::DigestKind;
 use crate::format::{FileType, Metadata};
 use crate::location::Location;
 use crate::location::customer::PairEncryption;
@@ -383,7 +384,10 @@ impl<'a> Putting<'a> {
     /// How a source of `size` bytes is encrypted.
     fn seal_options(&self, size: Option<u64>) -> SealOptions {
         let large = size.is_none_or(|size| size >= LARGE);
-        let threads = if large { self.options.jobs } else { 1 };
+        // The digest is taken by one thread after the other, and the store's own thread writes beside them: with one more
+        // it is not waited for.
+        let waits = self.options.digest != DigestKind::None && self.options.jobs > 1;
+        let threads = if large { self.options.jobs + usize::from(waits) } else { 1 };
         SealOptions { digest: self.options.digest, threads, size, ..SealOptions::default() }
     }
 }

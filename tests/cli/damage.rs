@@ -74,13 +74,15 @@ fn a_damaged_byte_is_found_wherever_it_is() {
     let whole = place.read("a.enc");
     let last = whole.len();
     let second = |index: usize| FRONT + index * FULL;
-    let sound = |index: usize| match index {
+    let sound = |index: usize| {
+        match index {
         1 => {
-            "the section before it is sound; fetch the container again or restore an older version".to_owned()
+            "the section before it is sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage".to_owned()
         }
         _ => format!(
-            "the {index} sections before it are sound; fetch the container again or restore an older version"
+            "the {index} sections before it are sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage"
         ),
+    }
     };
     let commitment = (
         "the header does not commit to the key in the envelope".to_owned(),
@@ -218,10 +220,10 @@ fn sections_keep_their_places() {
         (
             format!("section {} at byte {} fails authentication", index + 1, FRONT + index * FULL),
             match index {
-                0 => "the section before it is sound; fetch the container again or restore an older version"
+                0 => "the section before it is sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage"
                     .to_owned(),
                 _ => format!(
-                    "the {} sections before it are sound; fetch the container again or restore an older version",
+                    "the {} sections before it are sound; fetch the container again or restore an older version, or save what is good of it with sidekey get --salvage",
                     index + 1
                 ),
             },

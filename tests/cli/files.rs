@@ -254,7 +254,7 @@ fn what_is_there_already_is_skipped() {
     let place = Place::with_keys();
     place.mkdir("tree");
     for name in ["a", "b", "c"] {
-        place.write(&format!("tree/{name}"), name);
+        place.write(format!("tree/{name}"), name);
     }
     symlink("a", place.path("tree/link")).unwrap();
     place.sidekey(&format!("{ENCRYPT} tree/ -o stored")).good();
@@ -526,6 +526,7 @@ fn a_reader_that_goes_away_ends_it_at_once_and_leaves_no_name() {
             "decrypt -i keys/old.pem plain.enc -o -",
             "standard output: cannot write: Broken pipe (os error 32)",
         ),
+        ("cat -i keys/old.pem plain", "standard output: cannot write: Broken pipe (os error 32)"),
     ] {
         let run =
             place.shell(&format!(r#"{{ "$PROGRAM" {command}; echo $? >&2; }} | head -c 100000 > /dev/null"#));

@@ -100,6 +100,11 @@ fn every_conflict_of_options_has_its_message() {
         ("clean a b", "one argument too many: b", shows("clean")),
         ("clean a --yes --dry-run", "--yes and --dry-run exclude each other", shows("clean")),
         ("remote", "a command is missing", shows("remote")),
+        (
+            "recipients add vault/",
+            "one argument too many: vault/",
+            "the location comes first: sidekey recipients LOCATION add".into(),
+        ),
         ("remote add home", "LOCATION is missing", shows("remote")),
         ("remote rn home", "unknown command rn", shows("remote")),
         ("rewrap a --to b", "--identity FILE is missing", shows("rewrap")),

@@ -521,6 +521,22 @@ fn our_own_files_are_left_out() {
 }
 
 #[test]
+fn a_file_is_no_folder() {
+    let place = Place::with_keys();
+    place.write("a", "a");
+    place.write("x", "x");
+    let is_a_file = failed(2, "sidekey: ./a: is a file, not a folder\n");
+    for line in [format!("{PUT} x a/"), format!("{PUT} x a/b/c"), "ls a/".into(), "ls a/b".into()] {
+        assert_eq!(place.sidekey(&line), is_a_file, "{line}");
+    }
+    // The folder of that plain name has another one in the location.
+    place.mkdir("vault");
+    place.sidekey(&format!("{PUT} a vault/")).good();
+    place.sidekey(&format!("{PUT} x vault/a.enc/")).good();
+    assert_eq!(containers(&place, "vault"), ["a.enc", "a.enc~/x.enc"]);
+}
+
+#[test]
 fn nothing_is_put_into_itself() {
     let place = Place::with_keys();
     place.mkdir("work/src");

@@ -152,7 +152,11 @@ fn a_changed_report_is_named_with_its_line() {
     assert_eq!(place.sidekey("report verify r.jsonl").code, Some(3));
     let cut: Vec<&str> = text.lines().take(5).collect();
     place.write("r.jsonl", cut.join("\n"));
-    place.sidekey("report verify r.jsonl").good();
+    let verified = place.sidekey("report verify r.jsonl").good();
+    let says = "r.jsonl: unchanged as far as it goes, 1 run, 1 of which did not come to the end; head ";
+    assert!(verified.stdout.starts_with(says), "{verified:?}");
+    let shown = place.sidekey("report show r.jsonl").good();
+    assert!(shown.stdout.contains(": did not come to its end, 4 lines; head "), "{shown:?}");
     let unfinished = place.sidekey("report merge r.jsonl");
     assert_eq!(unfinished.code, Some(4), "{unfinished:?}");
     assert!(unfinished.stdout.contains("a run did not come to its end: all names"), "{unfinished:?}");
