@@ -215,10 +215,10 @@ class Bench:
             line = run_text(["openssl", "speed", *multi, "-seconds", "2", "rsa3072"]).splitlines()[-1]
             self.notes.append(f"`openssl speed {' '.join([*multi, 'rsa3072'])}`: {line.split()[-2]} private operations a second.")
 
-    def rsa_alone(self):
+    def rsa_alone(self, seconds=10):
         """What two threads do in a second that do nothing else. It is asked for before and after a run, for what else the
         machine does changes within minutes."""
-        return float(run_text([self.example("rsa_baseline"), "2", "10", "3072"]))
+        return float(run_text([self.example("rsa_baseline"), "2", str(seconds), "3072"]))
 
     def rewrap_once(self, more):
         """The command that moves all pairs to the other key, and back the next time."""
@@ -339,20 +339,21 @@ class Bench:
     def sync(self):
         self.need_tree()
         config, count, many = self.rclone_config(), self.args.files, 10 * self.args.files
-        fresh = self.remover("vault", "crypt", "state")
-        ours = lambda tree: self.remembering("sync", "-r", self.path("a.pub.pem"), tree, self.path("vault") + "/")
+        gone = self.remover("vault", "crypt", "state", "config")
+        fresh = lambda: (gone(), run(self.remembering("init", self.path("vault"), "-r", self.path("a.pub.pem"))))
+        ours = lambda tree: self.remembering("sync", tree, self.path("vault") + "/")
         theirs = lambda tree: [self.rclone(config, "sync", "--transfers", transfers, tree, "bench:") for transfers in ("2", "8")]
         tree = self.path("tree")
-        self.compare(f"first sync of {count:,} files of 4 KiB beside `rclone sync` into a local crypt remote", ours(tree), theirs(tree)[0], count,
+        self.compare(f"first sync of {count:,} files of 4 KiB into a vault beside `rclone sync` into a local crypt remote", ours(tree), theirs(tree)[0], count,
                      "files/s", 2, fresh, others=theirs(tree)[1:])
         fresh()
         run(ours(tree)), run(theirs(tree)[0])
         url = "file://" + self.path("vault")
         got = self.remover("got", "got2", "state")
-        self.compare(f"sync of {count:,} files back into a folder beside `rclone sync`", self.remembering("sync", "-i", self.path("a.pem"), url, self.path("got")),
+        self.compare(f"sync of {count:,} files of a vault back into a folder beside `rclone sync`", self.remembering("sync", "-i", self.path("a.pem"), url, self.path("got")),
                      self.rclone(config, "sync", "bench:", self.path("got2")), count, "files/s", 2, got)
         got()
-        self.compare(f"restore of {count:,} files beside `rclone copy` from the crypt remote", self.remembering("restore", "-i", self.path("a.pem"), url, self.path("got")),
+        self.compare(f"restore of {count:,} files of a vault beside `rclone copy` from the crypt remote", self.remembering("restore", "-i", self.path("a.pem"), url, self.path("got")),
                      self.rclone(config, "copy", "bench:", self.path("got2")), count, "files/s", 2, got)
         got(), fresh()
         tree = self.folder / "many"
@@ -362,17 +363,17 @@ class Bench:
             (folder / f"{number}").write_bytes(b"%d" % number)
         time.sleep(0.1)
         run(ours(str(tree))), run(theirs(str(tree))[0])
-        self.compare(f"second sync of {many:,} files, nothing changed, beside `rclone sync`", ours(str(tree)), theirs(str(tree))[0], many, "files/s", 1.5,
+        self.compare(f"second sync of {many:,} files into a vault, nothing changed, beside `rclone sync`", ours(str(tree)), theirs(str(tree))[0], many, "files/s", 1.5,
                      others=theirs(str(tree))[1:])
         run(["/usr/bin/time", "-o", self.path("kib"), "-f", "%M", *ours(str(tree))])
         kib = int(pathlib.Path(self.path("kib")).read_text())
         self.rows.append(LimitRow(f"resident memory: second sync, {many:,} files", kib / 1024, "MiB", 96))
-        fresh(), self.remover("many")()
+        gone(), self.remover("many")()
         bench_sync.services(self, sys.modules[__name__])
 
     def remembering(self, *words):
-        """A command that keeps its state in the folder of the run."""
-        return ["env", "XDG_STATE_HOME=" + self.path("state"), self.sidekey, "-q", *words]
+        """A command that keeps its state, and what it knows of vaults, in the folder of the run."""
+        return ["env", "XDG_STATE_HOME=" + self.path("state"), "XDG_CONFIG_HOME=" + self.path("config"), self.sidekey, "-q", *words]
 
     # --- a rotation
 

@@ -3,14 +3,18 @@
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
+import time
 
 from bench_services import LATENCY_MS, ROOT, B2Server, S3Server, counted, post, timed
 
 LOOP_FILES = 200
 CONNECTIONS = 32
 TIMES_FASTER = 20
+# For so many seconds it runs between two measurements of RSA alone, which take so many.
+SLICE, BETWEEN = 10, 3
 
 
 def rotation(bench, rows):
@@ -31,6 +35,28 @@ class Turns:
         """Moves it, with nothing remembered; the seconds that took."""
         self.forget()
         return self.again()
+
+    def turn_beside_rsa(self):
+        """The same, and the rate of RSA alone; the run is stopped again and again while that is measured, for the speed of a
+        machine changes within a minute."""
+        self.forget()
+        alone, ran = [self.bench.rsa_alone(BETWEEN)], 0
+        run = subprocess.Popen(self.command(), env={**os.environ, **self.environment()}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            while run.returncode is None:
+                started = time.perf_counter()
+                try:
+                    run.wait(SLICE)
+                except subprocess.TimeoutExpired:
+                    run.send_signal(signal.SIGSTOP)
+                ran += time.perf_counter() - started
+                alone.append(self.bench.rsa_alone(BETWEEN))
+                run.send_signal(signal.SIGCONT)
+        finally:
+            run.kill()
+        if run.returncode:
+            raise SystemExit(f"scripts/bench: exit code {run.returncode} of: {' '.join(self.command())}")
+        return ran, statistics.mean(alone)
 
     def again(self):
         """The same command once more, which finds everything done; the seconds that took."""
@@ -73,10 +99,9 @@ def local(bench, rows):
     turns = Turns(bench, f"file://{folder}/")
     ours, rsa, loops, again = [], [], [], []
     for _ in range(bench.args.rounds):
-        before = bench.rsa_alone()
-        seconds = turns.turn()
+        seconds, alone = turns.turn_beside_rsa()
         ours.append(count / seconds)
-        rsa.append((before + bench.rsa_alone()) / 2)
+        rsa.append(alone)
         loops.append(shell_loop(bench, folder))
         again.append(seconds / turns.again())
         turns.swap()
