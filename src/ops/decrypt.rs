@@ -1,12 +1,14 @@
 //! `decrypt`: pairs of this machine back into files, folders and pipes.
 
+mod recipe;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -21,11 +23,11 @@ use crate::ops::encrypt::EXISTS_HINT;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::PairPaths;
 use crate::ops::parallel;
-use crate::ops::recipe_files::{self, Settled, Survey};
+use crate::ops::recipe_files::{self, Survey};
 use crate::ops::restore::{self, Restoring};
 use crate::ops::walk::{self, Destination, Found, IsResult, Walk};
 use crate::pair::IfExists;
-use crate::recipe::{Basis, Named, Reader};
+use crate::recipe::Named;
 use crate::wrap::unwrap;
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result};
 
@@ -196,55 +198,6 @@ impl<'a> Decrypting<'a> {
                 Ok(())
             }
         }
-    }
-
-    /// A pair of the OpenSSL recipe; everything else was done before.
-    fn recipe(&self, found: &Found, settled: &Settled) -> Result<()> {
-        let path = &found.path;
-        if !found.metadata.is_file()
-            || self.made(path)
-            || !walk::sniff(path).is_ok_and(|start| recipe_files::is_container(&start))
-        {
-            return Ok(());
-        }
-        let sample = recipe_files::sample_of(path)?;
-        let identities = &self.options.identities;
-        let envelopes = find_envelopes(path, &sample.data_id()).unwrap_or_default();
-        let mut naming = Naming::Bare;
-        let key = match recipe_files::adopted_key(&sample, &envelopes, identities) {
-            Some(key) => key,
-            None => {
-                let blocks =
-                    recipe_files::key_file_of(path)?.open(identities).map_err(|error| error.at(path))?;
-                let decision = settled.decide(path, &blocks, &sample)?;
-                if let Some(message) = decision.warning() {
-                    self.observer.event(Event::Warning { path, message });
-                }
-                // What sidekey wrote itself has its names escaped; a script's names are as they are.
-                if decision.basis() == Basis::Declared {
-                    naming = Naming::Escaped;
-                }
-                decision.into_key()
-            }
-        };
-        if !self.told.swap(true, Ordering::Relaxed) {
-            self.observer.event(Event::Warning { path, message: recipe_files::NOT_AUTHENTICATED });
-        }
-        let target = self.target(found, naming)?;
-        if self.stays(path, &target)? {
-            return Ok(());
-        }
-        self.tree.make_parents(&target)?;
-        let mut out = self.open(&target, Mode::Data)?;
-        let file = File::open(path).context("cannot read", path)?;
-        let source = Watched { inner: file, observer: self.observer };
-        let mut written = Written::new(&mut out, &target);
-        Reader::new(source)
-            .and_then(|reader| reader.decrypt(&key, &mut written))
-            .map_err(|error| written.blame(error).at(path))?;
-        self.commit(out)?;
-        self.observer.event(Event::Done { input: path, output: &target });
-        Ok(())
     }
 
     /// An envelope is no work of its own; but one that was named and has no container is half a pair.

@@ -7,12 +7,12 @@
 mod journal;
 mod known;
 mod proof;
+mod recipes;
 mod tally;
 mod tell;
 mod trial;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
@@ -20,6 +20,7 @@ use futures_util::stream;
 
 use self::known::Known;
 use self::proof::Sample;
+use self::recipes::Counted;
 use self::tally::Tally;
 use self::tell::STOPPED;
 use crate::location::Location;
@@ -34,7 +35,7 @@ use crate::ops::ledger::{About, Entries, Line, Run};
 use crate::ops::look::{self, Text};
 use crate::ops::{parallel, runtime, vault};
 use crate::pair::RewrapOutcome;
-use crate::recipe::{Named, Settler};
+use crate::recipe::Named;
 use crate::rewrap::Rotation;
 use crate::store::{ListOptions, Listed as StoreListed, Object, Right, VersionId};
 use crate::{Error, ErrorKind, Result};
@@ -148,30 +149,6 @@ enum Pass {
     /// Key files of the OpenSSL recipe, once all have been counted: how they were made shows then.
     Recipes,
     Second,
-}
-
-/// Key files of the OpenSSL recipe.
-struct Counted {
-    counted: Mutex<Settler>,
-    settled: OnceLock<Settler>,
-    /// Whether there are any.
-    seen: AtomicBool,
-}
-
-impl Counted {
-    fn new(named: Named) -> Self {
-        Self {
-            counted: Mutex::new(Settler::new(named)),
-            settled: OnceLock::new(),
-            seen: AtomicBool::new(false),
-        }
-    }
-
-    /// Ends the counting.
-    fn settle(&self) -> &Settler {
-        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.settled.get_or_init(counted)
-    }
 }
 
 struct Rotating<'a> {

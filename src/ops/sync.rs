@@ -7,6 +7,7 @@
 mod between;
 mod gone;
 mod learn;
+mod options;
 mod plan;
 mod pull;
 mod purge;
@@ -26,6 +27,7 @@ use futures_util::stream;
 use tokio::runtime::Handle;
 
 pub use self::between::between;
+pub use self::options::{Change, SyncOptions, SyncSummary};
 pub use self::plan::Compare;
 pub use self::pull::pull;
 pub use self::push::push;
@@ -39,89 +41,13 @@ use crate::location::listing::{Entry, EnvelopeObject, PairEntry, Scope, list};
 use crate::location::{Location, vault};
 use crate::name::ObjectName;
 use crate::ops::events::{Counting, Event, Observer};
-use crate::ops::filter::Filter;
 use crate::ops::get::no_name;
 use crate::ops::parallel;
 use crate::ops::put::choose::Chooser;
 use crate::ops::twins::Twins;
 use crate::ops::walk::Found;
-use crate::store::{Object, Right};
+use crate::store::Object;
 use crate::{Error, ErrorKind, Result};
-
-/// How to synchronise.
-#[derive(Debug)]
-pub struct SyncOptions {
-    /// How changes are noticed.
-    pub compare: Compare,
-    /// Whether what is gone on the one side is removed from the other.
-    pub delete: bool,
-    /// For how many days a store with versions keeps what was removed or replaced; for ever where there is nothing here.
-    pub keep_days: Option<u32>,
-    /// The most that may be removed; if there is more to remove, nothing is done.
-    pub max_delete: Option<u64>,
-    /// Whether all may be removed because the source is empty.
-    pub force: bool,
-    /// What to take. What it leaves out is left alone on both sides.
-    pub filter: Filter,
-    /// Whether to leave out folders that are marked as caches (`CACHEDIR.TAG`).
-    pub exclude_caches: bool,
-    /// Whether to stay on the file system of the source.
-    pub one_file_system: bool,
-    /// Whether only to tell what would be done.
-    pub dry_run: bool,
-    /// How many threads work.
-    pub jobs: usize,
-    /// The folder of this machine where it is remembered what both sides have.
-    pub state: PathBuf,
-    /// The time when the run begins.
-    pub now: SystemTime,
-}
-
-/// What is done about one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Change {
-    /// It is new there.
-    New,
-    /// Its contents are others.
-    Contents,
-    /// Its mode is another, or the time of a folder.
-    Metadata,
-    /// It was moved or renamed: the copy is made there.
-    Moved,
-    /// It is gone.
-    Deleted,
-}
-
-/// What synchronising came to; in a dry run, what it would.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SyncSummary {
-    /// What was new.
-    pub new: u64,
-    /// What was replaced.
-    pub changed: u64,
-    /// What was moved or renamed.
-    pub moved: u64,
-    /// What was removed.
-    pub deleted: u64,
-    /// What is gone and stays, since it was not to be removed.
-    pub kept: u64,
-    /// What is as it was.
-    pub unchanged: u64,
-    /// Of that, what is so by its info record, for nothing was remembered of it.
-    pub learned: u64,
-    /// Old versions that were removed for good.
-    pub purged: u64,
-    /// What was rightly left out.
-    pub skipped: u64,
-    /// What failed.
-    pub failed: u64,
-    /// Of that, what is not as its writer made it.
-    pub integrity: u64,
-    /// Bytes that were read and moved.
-    pub bytes: u64,
-}
 
 /// The kernel's clock for files lags behind by a tick.
 const TICK: Duration = Duration::from_millis(20);
@@ -469,28 +395,6 @@ impl Observer for Telling<'_> {
             Event::Put { .. } | Event::Done { .. } | Event::Removed { .. } => {}
             event => self.0.event(event),
         }
-    }
-}
-
-/// What the run has to be allowed to do to the location that it changes.
-fn rights_for(options: &SyncOptions, keeps_versions: bool) -> &'static [Right] {
-    match options {
-        SyncOptions { dry_run: true, .. } => &[Right::List],
-        SyncOptions { keep_days: Some(_), .. } => &[Right::List, Right::Write, Right::Delete],
-        SyncOptions { delete: true, .. } if !keeps_versions => &[Right::List, Right::Write, Right::Delete],
-        _ => &[Right::List, Right::Write],
-    }
-}
-
-/// Old versions are kept for some days only where there are versions.
-fn check_keep_days(options: &SyncOptions, location: &Location, keeps_versions: bool) -> Result<()> {
-    match options.keep_days {
-        Some(_) if !keeps_versions => {
-            Err(Error::usage("keeps no versions: what is removed there is gone at once")
-                .about(location.show(""))
-                .hint("leave out --keep-days, or --delete"))
-        }
-        _ => Ok(()),
     }
 }
 

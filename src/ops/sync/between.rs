@@ -45,7 +45,7 @@ pub fn between(
     let handle = runtime.handle();
     let location = &put.location;
     let keeps_versions = handle.block_on(location.store().capabilities())?.versions;
-    super::check_keep_days(options, location, keeps_versions)?;
+    options.check_keep_days(location, keeps_versions)?;
     let from = sides::named(&source.location.show(&source.stored_prefix()));
     let to = sides::named(&location.show(&location.stored_folder(below)));
     let folder_of = sides::folder_of_disk;
@@ -57,7 +57,7 @@ pub fn between(
     sides::require_source(&source)?;
     let read: &[Right] = if options.dry_run { &[Right::List] } else { &[Right::List, Right::Read] };
     handle.block_on(rights::require(&source, read))?;
-    let wanted = super::rights_for(options, keeps_versions);
+    let wanted = options.rights(keeps_versions);
     handle.block_on(rights::require_below(location, below, true, wanted))?;
     let telling = Telling(observer);
     let counting = Counting::new(&telling);

@@ -12,9 +12,7 @@ use super::plan::{Differs, Facts, Finding, Here, Key, Known, Moves, Stored, Ther
 use super::scan::{self, Folders, Scan};
 use super::sides::named;
 use super::state::{Act, Todo};
-use super::{
-    Change, Compare, Run, SyncOptions, SyncSummary, Telling, check_keep_days, contents_of, purge, rights_for,
-};
+use super::{Change, Compare, Run, SyncOptions, SyncSummary, Telling, contents_of, purge};
 use crate::location::drive::{self, CopyRequest, IfExists};
 use crate::ops::events::{Counting, Event, Observer};
 use crate::ops::put::{Confirmed, PutOptions, Target, put_found};
@@ -47,8 +45,8 @@ pub fn push(
     let handle = runtime.handle();
     let location = &put.location;
     let keeps_versions = handle.block_on(location.store().capabilities())?.versions;
-    check_keep_days(options, location, keeps_versions)?;
-    handle.block_on(rights::require_below(location, below, true, rights_for(options, keeps_versions)))?;
+    options.check_keep_days(location, keeps_versions)?;
+    handle.block_on(rights::require_below(location, below, true, options.rights(keeps_versions)))?;
     let whole = source.canonicalize().context("cannot read", source)?;
     let sides = [&*whole.display().to_string(), &*named(&location.show(&location.stored_folder(below)))];
     let telling = Telling(observer);
