@@ -187,6 +187,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn a_panic_ends_it_for_all() {
         for (threads, stage) in [(2, "take"), (2, "work"), (3, "give"), (3, "digest")] {

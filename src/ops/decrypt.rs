@@ -108,12 +108,6 @@ pub fn decrypt_stream(
     Ok(counting.summary())
 }
 
-impl DecryptOptions {
-    fn replaces(&self) -> bool {
-        self.if_exists == IfExists::Replace
-    }
-}
-
 struct Decrypting<'a> {
     options: &'a DecryptOptions,
     observer: &'a dyn Observer,
@@ -136,7 +130,7 @@ impl<'a> Decrypting<'a> {
             options,
             observer,
             large: Mutex::new(()),
-            tree: Restoring::new(root, options.replaces(), EXISTS_HINT, observer),
+            tree: Restoring::new(root, options.if_exists.replaces(), EXISTS_HINT, observer),
             made: Mutex::default(),
             told: AtomicBool::new(false),
         }
@@ -301,8 +295,9 @@ impl<'a> Decrypting<'a> {
         };
         // A symlink that was named may lead to a device.
         let named = matches!(self.options.destination, Destination::File(_));
+        let is_result = found.is_file() || (found.is_symlink() && !named);
         match self.options.if_exists {
-            _ if !found.is_file() && (named || !found.is_symlink()) => Ok(false),
+            _ if !is_result => Ok(false),
             IfExists::Replace => Ok(false),
             IfExists::Fail => Err(self.tree.exists(target)),
             IfExists::Skip => {
@@ -318,14 +313,14 @@ impl<'a> Decrypting<'a> {
             // Whatever has the name of one of many results is in its way, and is not written to.
             _ => Output::Atomic(AtomicFile::create(target, mode)?),
         };
-        match out.is_atomic() && !self.options.replaces() && target.symlink_metadata().is_ok() {
+        match out.is_atomic() && !self.options.if_exists.replaces() && target.symlink_metadata().is_ok() {
             true => Err(self.tree.exists(target)),
             false => Ok(out),
         }
     }
 
     fn commit(&self, out: Output) -> Result<()> {
-        match self.options.replaces() {
+        match self.options.if_exists.replaces() {
             true => out.commit_replace(),
             false => out.commit_new(),
         }

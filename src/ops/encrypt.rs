@@ -134,10 +134,6 @@ pub fn encrypt_stream(
 }
 
 impl EncryptOptions {
-    fn replaces(&self) -> bool {
-        self.if_exists == IfExists::Replace
-    }
-
     fn check_format(&self) -> Result<()> {
         match self.format {
             Format::OpenSsl(_) if self.recipients.len() != 1 => {
@@ -275,7 +271,7 @@ impl<'a> Encrypting<'a> {
         let mut out = self.open(target)?;
         if let Some(path) = self.options.envelope.as_deref().filter(|_| !out.is_atomic()) {
             // Nothing of a container may be anywhere before its key is safe.
-            write_envelope(path, &envelope, self.options.replaces())?;
+            write_envelope(path, &envelope, self.options.if_exists.replaces())?;
             write_into(&mut out)?;
             unchanged()?;
         } else {
@@ -283,7 +279,7 @@ impl<'a> Encrypting<'a> {
                 Some(envelope) => PairPaths::with_envelope(target, envelope, &data_id),
                 None => PairPaths::of(target, &data_id)?,
             };
-            if !self.options.replaces() {
+            if !self.options.if_exists.replaces() {
                 refuse_existing(&paths)?;
             }
             write_into(&mut out)?;
@@ -291,7 +287,7 @@ impl<'a> Encrypting<'a> {
             let Output::Atomic(container) = out else {
                 return Err(Error::usage("a container that goes to a pipe or device needs --envelope FILE"));
             };
-            let put = Put::new(Form::Beside, self.options.replaces());
+            let put = Put::new(Form::Beside, self.options.if_exists.replaces());
             Publishing::new(paths, container, envelope).run(put)?;
         }
         self.observer.event(Event::Done { input, output: target });

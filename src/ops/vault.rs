@@ -309,7 +309,7 @@ pub fn faults(location: &Location, generation: u8, escrowed: bool) -> Result<Vec
     let damaged = match escrow(location)? {
         None if escrowed => Some("the private key that the vault kept under a passphrase is gone"),
         None => None,
-        Some(kept) => match KeyFile::parse(&kept.bytes) {
+        Some(found) => match KeyFile::parse(&found.bytes) {
             Ok(file) if file.is_encrypted() => None,
             Ok(_) => Some("is a private key without a passphrase; sidekey never puts one there"),
             Err(_) => Some("is no private key any more"),
@@ -372,7 +372,7 @@ async fn replace(
         false => vec![],
     };
     let only_if = match before {
-        Some(kept) => OnlyIf::Version(kept.version.clone()),
+        Some(before) => OnlyIf::Version(before.version.clone()),
         None => OnlyIf::Absent,
     };
     // Not every store can compare while it writes.

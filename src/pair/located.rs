@@ -15,6 +15,13 @@ pub enum IfExists {
     Fail,
 }
 
+impl IfExists {
+    /// Whether what is there is replaced.
+    pub fn replaces(self) -> bool {
+        self == Self::Replace
+    }
+}
+
 /// One step of storing a pair in a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LocatedPutStep {
