@@ -21,6 +21,7 @@
 )]
 
 pub mod crypto;
+mod disk;
 mod error;
 pub mod format;
 mod id;

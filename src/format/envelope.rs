@@ -4,7 +4,7 @@
 //! here and not by the `pem` crate: its writer refuses a header value with a colon, such as a time, and its reader skips
 //! what stands outside the blocks. The tests hold both against each other.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,9 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub const MAX_ENTRIES: usize = 1024;
 /// How every envelope of ours begins.
 pub const BEGIN: &str = "-----BEGIN SIDEKEY ";
+
+/// Enough for most.
+const USUAL_BYTES: usize = 1 << 10;
 
 const ENTRY_LABEL: &str = "SIDEKEY WRAPPED KEY";
 /// How many bytes make a line of base64, which has 64 characters.
@@ -119,7 +122,10 @@ fn push_base64(text: &mut String, bytes: &[u8]) {
 
 impl From<Entry> for Block {
     fn from(entry: Entry) -> Self {
-        let mut text = format!(
+        let mut text = String::with_capacity(USUAL_BYTES);
+        // Writing into a string never fails.
+        let _ = write!(
+            text,
             "-----BEGIN {ENTRY_LABEL}-----\nData-Id: {}\nRecipient: {}\nWrap: {}\n",
             entry.data_id, entry.recipient, entry.wrap
         );
@@ -203,7 +209,8 @@ impl Envelope {
     /// # Errors
     /// `Input` when it would pass the limits that readers keep.
     pub fn to_text(&self) -> Result<String> {
-        let mut text = String::new();
+        let bytes = self.blocks.iter().map(|block| block.text.len().saturating_add(2)).sum();
+        let mut text = String::with_capacity(bytes);
         for block in &self.blocks {
             if !text.is_empty() {
                 text.push('\n');

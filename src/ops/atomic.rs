@@ -13,9 +13,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use crate::disk::Disk;
 use crate::temporary::{Temporary, rename_new};
 pub use crate::temporary::{is_temporary_name, remove_all_temporary};
 use crate::{Error, IoContext as _, Result};
+
+/// What to do about a result that exists already.
+pub(crate) const EXISTS_HINT: &str =
+    "--force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere";
 
 /// Who may read what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +116,19 @@ impl AtomicFile {
     /// # Errors
     /// What the operating system says.
     pub fn sync(&mut self) -> Result<()> {
+        self.sync_on(Disk::Files)
+    }
+
+    /// The same on a disk that is known; where that keeps nothing, or was synced already, nobody waits for it.
+    pub(crate) fn sync_on(&mut self, disk: Disk) -> Result<()> {
         if let Mode::Exact(mode) = self.mode {
             self.file
                 .set_permissions(Permissions::from_mode(mode & 0o7777))
                 .context("cannot set the permissions", &self.target)?;
         }
-        self.file.sync_all().context("cannot write to the disk", &self.target)?;
+        disk.sync_file(&self.file)
+            .map_err(io::Error::from)
+            .context("cannot write to the disk", &self.target)?;
         self.synced = true;
         Ok(())
     }
@@ -319,18 +331,7 @@ pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        opened => sync_open_folder(&opened?),
-    }
-}
-
-/// Odd file systems cannot sync a folder, and need not.
-pub(crate) fn sync_open_folder(folder: &File) -> io::Result<()> {
-    match folder.sync_all() {
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
-            _ => Err(error),
-        },
-        Ok(()) => Ok(()),
+        opened => Disk::Files.sync_folder(&opened?).map_err(io::Error::from),
     }
 }
 

@@ -19,7 +19,6 @@ use crate::format::{Envelope, FileType, Header, Metadata, envelope};
 use crate::name::{self, ObjectName};
 use crate::open::{self, Opener};
 use crate::ops::atomic::{self, AtomicFile, Mode, Output};
-use crate::ops::encrypt::EXISTS_HINT;
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
 use crate::ops::pair_files::PairPaths;
 use crate::ops::parallel;
@@ -130,7 +129,7 @@ impl<'a> Decrypting<'a> {
             options,
             observer,
             large: Mutex::new(()),
-            tree: Restoring::new(root, options.if_exists.replaces(), EXISTS_HINT, observer),
+            tree: Restoring::new(root, options.if_exists.replaces(), atomic::EXISTS_HINT, observer),
             made: Mutex::default(),
             told: AtomicBool::new(false),
         }

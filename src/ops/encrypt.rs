@@ -1,11 +1,14 @@
 //! `encrypt`: files, folders and pipes of this machine into pairs.
 
+mod batch;
+
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use self::batch::{Batch, Staged};
 use crate::crypto::recipe::WRITTEN_ROUNDS;
 use crate::crypto::rsa::PublicKey;
 use crate::format::section::DigestKind;
@@ -27,10 +30,6 @@ use crate::{DataId, Error, IoContext as _, Result};
 
 /// From this size on one file is encrypted by all threads, one such file at a time.
 const LARGE: u64 = 4 << 20;
-
-/// What to do about a result that exists already.
-pub(super) const EXISTS_HINT: &str =
-    "--force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere";
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +94,18 @@ pub fn encrypt(inputs: &[PathBuf], options: &EncryptOptions, observer: &dyn Obse
     let beside = options.destination == Destination::Beside;
     let results = beside.then_some((options.now, walk::is_ours as IsResult));
     let found = walk::find(inputs, Walk { follow: options.follow, except, results, ..Walk::default() });
-    parallel::for_each(options.jobs, found, |found| {
-        if let Err(error) = found.and_then(|found| run.one(&found)) {
-            counting.event(Event::Failed(&error));
+    let begin = || Batch::new(options.jobs, &counting);
+    let work = |batch: &mut Batch<'_>, found: Result<Found>| {
+        if found.as_ref().is_ok_and(is_large) {
+            // The small ones do not wait for it.
+            batch.publish();
         }
-    });
+        match found.and_then(|found| run.one(&found)) {
+            Ok(staged) => staged.into_iter().for_each(|staged| batch.add(staged)),
+            Err(error) => counting.event(Event::Failed(&error)),
+        }
+    };
+    parallel::for_each_with(options.jobs, found, begin, work, |mut batch| batch.publish());
     Ok(counting.summary())
 }
 
@@ -121,15 +127,9 @@ pub fn encrypt_stream(
     let run = Encrypting::new(options, &counting);
     let metadata = Metadata::new(FileType::File);
     let name = Path::new("-");
-    run.store(
-        name,
-        target,
-        &metadata,
-        Watched { inner: source, observer: &counting },
-        None,
-        options.jobs,
-        || Ok(()),
-    )?;
+    let source = Watched { inner: source, observer: &counting };
+    let staged = run.stage(name, target, &metadata, source, None, options.jobs, || Ok(()))?;
+    staged.into_iter().try_for_each(|staged| staged.publish(&counting))?;
     Ok(counting.summary())
 }
 
@@ -162,7 +162,7 @@ impl<'a> Encrypting<'a> {
     }
 
     /// Whatever was found, by its type.
-    fn one(&self, found: &Found) -> Result<()> {
+    fn one(&self, found: &Found) -> Result<Option<Staged>> {
         let kind = found.metadata.file_type();
         if kind.is_dir() {
             return self.folder(found);
@@ -171,7 +171,7 @@ impl<'a> Encrypting<'a> {
         let beside = self.options.destination == Destination::Beside;
         if beside && kind.is_file() && walk::is_ours(&found.path) {
             self.observer.event(Event::Skipped { path: &found.path, why: "is a result of sidekey already" });
-            return Ok(());
+            return Ok(None);
         }
         if kind.is_symlink() {
             return self.symlink(found);
@@ -182,7 +182,7 @@ impl<'a> Encrypting<'a> {
         self.file(found)
     }
 
-    fn file(&self, found: &Found) -> Result<()> {
+    fn file(&self, found: &Found) -> Result<Option<Staged>> {
         let path = &found.path;
         let (file, before) = open_file(path, self.options.follow)?;
         let metadata = describe(found, &before, FileType::File);
@@ -192,27 +192,27 @@ impl<'a> Encrypting<'a> {
         let threads = if size >= LARGE { self.options.jobs } else { 1 };
         let mut source = Exactly { inner: &file, left: size };
         let source = Watched { inner: &mut source, observer: self.observer };
-        self.store(path, &target, &metadata, source, Some(size), threads, || unchanged(&file, &before, path))
+        self.stage(path, &target, &metadata, source, Some(size), threads, || unchanged(&file, &before, path))
     }
 
-    fn folder(&self, found: &Found) -> Result<()> {
+    fn folder(&self, found: &Found) -> Result<Option<Staged>> {
         // The walk itself reports one that it cannot enter.
-        let Ok(mut entries) = std::fs::read_dir(&found.path) else { return Ok(()) };
+        let Ok(mut entries) = std::fs::read_dir(&found.path) else { return Ok(None) };
         if !self.options.folder_metadata && entries.next().is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let metadata = describe(found, &found.metadata, FileType::Dir);
         let target = self.target(found)?;
-        self.store(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
+        self.stage(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
     }
 
-    fn symlink(&self, found: &Found) -> Result<()> {
+    fn symlink(&self, found: &Found) -> Result<Option<Staged>> {
         let link = std::fs::read_link(&found.path).context("cannot read", &found.path)?;
         let mut metadata = describe(found, &found.metadata, FileType::Symlink);
         metadata.mode = None;
         metadata.target = Some(link.as_os_str().as_bytes().to_vec());
         let target = self.target(found)?;
-        self.store(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
+        self.stage(&found.path, &target, &metadata, io::empty(), Some(0), 1, || Ok(()))
     }
 
     /// The path of the container.
@@ -233,12 +233,13 @@ impl<'a> Encrypting<'a> {
         }
     }
 
-    /// Encrypts one source into the pair at `target`; `unchanged` is asked before anything gets its name.
+    /// Encrypts one source into the pair that is to stand at `target`, and asks `unchanged` at the end. Nothing is returned
+    /// where nothing is left to do.
     #[allow(
         clippy::too_many_arguments,
         reason = "one call site a kind of source; a struct would only rename them"
     )]
-    fn store(
+    fn stage(
         &self,
         input: &Path,
         target: &Path,
@@ -247,7 +248,7 @@ impl<'a> Encrypting<'a> {
         size: Option<u64>,
         threads: usize,
         unchanged: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Option<Staged>> {
         let random: &dyn Random = &self.random;
         let data_id = DataId::generate(random)?;
         let writing =
@@ -266,7 +267,7 @@ impl<'a> Encrypting<'a> {
         if self.options.if_exists == IfExists::Skip && is_whole_pair(target, self.options.envelope.as_deref())
         {
             self.observer.event(Event::Skipped { path: input, why: "is encrypted there already" });
-            return Ok(());
+            return Ok(None);
         }
         let mut out = self.open(target)?;
         if let Some(path) = self.options.envelope.as_deref().filter(|_| !out.is_atomic()) {
@@ -274,13 +275,18 @@ impl<'a> Encrypting<'a> {
             write_envelope(path, &envelope, self.options.if_exists.replaces())?;
             write_into(&mut out)?;
             unchanged()?;
+            self.observer.event(Event::Done { input, output: target });
+            Ok(None)
         } else {
             let paths = match &self.options.envelope {
                 Some(envelope) => PairPaths::with_envelope(target, envelope, &data_id),
                 None => PairPaths::of(target, &data_id)?,
             };
-            if !self.options.if_exists.replaces() {
-                refuse_existing(&paths)?;
+            match size {
+                _ if self.options.if_exists.replaces() => {}
+                // Of an envelope alone, which is rare, it learns when it is to get its names.
+                Some(size) if size < LARGE => paths.refuse_container()?,
+                _ => paths.refuse_existing()?,
             }
             write_into(&mut out)?;
             unchanged()?;
@@ -288,10 +294,10 @@ impl<'a> Encrypting<'a> {
                 return Err(Error::usage("a container that goes to a pipe or device needs --envelope FILE"));
             };
             let put = Put::new(Form::Beside, self.options.if_exists.replaces());
-            Publishing::new(paths, container, envelope).run(put)?;
+            let publishing = Publishing::new(paths, container, envelope);
+            let (input, target, bytes) = (input.into(), target.into(), size.unwrap_or(0));
+            Ok(Some(Staged { input, target, bytes, publishing, put }))
         }
-        self.observer.event(Event::Done { input, output: target });
-        Ok(())
     }
 
     /// Results that the user named take neither the input's place nor each other's.
@@ -390,6 +396,10 @@ impl Writing {
     }
 }
 
+fn is_large(found: &Found) -> bool {
+    found.metadata.is_file() && found.metadata.len() >= LARGE
+}
+
 /// Whether both halves of a pair are there under the names that they would get.
 fn is_whole_pair(container: &Path, envelope: Option<&Path>) -> bool {
     let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_file());
@@ -397,17 +407,6 @@ fn is_whole_pair(container: &Path, envelope: Option<&Path>) -> bool {
     match envelope {
         Some(envelope) => is_file(container) && is_file(envelope),
         None => beside().is_some_and(|name| is_file(container) && is_file(&container.with_file_name(name))),
-    }
-}
-
-fn refuse_existing(paths: &PairPaths) -> Result<()> {
-    let is_there = |path: &Path| path.symlink_metadata().is_ok();
-    match (is_there(&paths.container), is_there(&paths.beside)) {
-        (false, false) => Ok(()),
-        (true, _) => Err(Error::conflict("exists already").at(&paths.container).hint(EXISTS_HINT)),
-        (false, true) => Err(Error::conflict("exists already, and its container does not").at(&paths.beside).hint(
-            "--force replaces it, after a run that was interrupted here; if its container was moved, this is its key",
-        )),
     }
 }
 

@@ -3,11 +3,15 @@
 //! Whoever publishes a pair or rewrites an envelope holds an advisory lock on the folder while it does, so that
 //! processes of ours on one machine do not come between each other's steps.
 
+mod together;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::ops::atomic::{AtomicFile, Mode, sync, sync_open_folder};
+pub use self::together::run_together;
+use crate::disk::Disk;
+use crate::ops::atomic::{self, AtomicFile, EXISTS_HINT, Mode};
 use crate::pair::{Form, Put, PutOutcome, PutReply, PutStep};
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result, name};
 
@@ -47,12 +51,37 @@ impl PairPaths {
         Self { container: container.into(), beside: envelope.into(), located: located.into() }
     }
 
+    /// # Errors
+    /// `Conflict` when either half is there.
+    pub(crate) fn refuse_existing(&self) -> Result<()> {
+        self.refuse_container()?;
+        match is_there(&self.beside) {
+            true => Err(Error::conflict("exists already, and its container does not").at(&self.beside).hint(
+                "--force replaces it, after a run that was interrupted here; if its container was moved, this is its key",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// `Conflict` when the container is there.
+    pub(crate) fn refuse_container(&self) -> Result<()> {
+        match is_there(&self.container) {
+            true => Err(Error::conflict("exists already").at(&self.container).hint(EXISTS_HINT)),
+            false => Ok(()),
+        }
+    }
+
     fn envelope(&self, form: Form) -> &Path {
         match form {
             Form::Beside => &self.beside,
             Form::Located => &self.located,
         }
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// A pair on its way to its names: the container is whole in a temporary file.
@@ -63,22 +92,13 @@ pub struct Publishing {
     container: Option<AtomicFile>,
     /// The envelope, in a temporary file too.
     staged: Option<AtomicFile>,
-    /// Locked while names change.
-    folder: Option<File>,
     error: Option<Error>,
 }
 
 impl Publishing {
     /// Takes the finished container and the bytes of its envelope or key file.
     pub fn new(paths: PairPaths, container: AtomicFile, envelope: impl Into<Vec<u8>>) -> Self {
-        Self {
-            paths,
-            envelope: envelope.into(),
-            container: Some(container),
-            staged: None,
-            folder: None,
-            error: None,
-        }
+        Self { paths, envelope: envelope.into(), container: Some(container), staged: None, error: None }
     }
 
     /// Performs all steps of `put` under the folder's lock.
@@ -86,60 +106,60 @@ impl Publishing {
     /// # Errors
     /// `Conflict` when something has one of the names or a pair is to be replaced where there are no locks; else what the
     /// operating system says. Nothing is changed then, unless the error is that a folder could not be written to the disk.
-    pub fn run(mut self, mut put: Put) -> Result<PutOutcome> {
-        // What takes time is done before the lock.
-        if let Some(container) = &mut self.container {
-            container.sync()?;
-        }
-        if let PutStep::CreateEnvelope(form) = put.step() {
-            self.staged = Some(stage(self.paths.envelope(form), &self.envelope)?);
-        }
-        self.folder = lock_folder(&self.paths.container)?;
-        if self.folder.is_none() && matches!(put.step(), PutStep::CreateEnvelope(Form::Located)) {
-            return Err(Error::conflict(
-                "its folder cannot be locked, so replacing a pair there could lose a key",
-            )
-            .at(&self.paths.container)
-            .hint("remove the old pair first, or write elsewhere with --output"));
-        }
-        loop {
-            match put.step() {
-                PutStep::Finished(outcome @ PutOutcome::Stored(_)) => return Ok(outcome),
-                PutStep::Finished(_) => {
-                    return Err(self
-                        .error
-                        .unwrap_or_else(|| Error::conflict("exists already").at(&self.paths.container)));
-                }
-                step => put.reply(self.perform(step)),
-            }
-        }
+    pub fn run(self, put: Put) -> Result<PutOutcome> {
+        run_together(vec![(self, put)]).pop().unwrap_or(Ok(PutOutcome::Failed))
     }
 
     /// Performs one step.
     pub fn perform(&mut self, step: PutStep) -> PutReply {
-        let done = match step {
+        let changed = self.change(step);
+        let synced = match (&changed, self.changes(step)) {
+            (Ok(()), Some(path)) => atomic::sync(folder_of(path)),
+            _ => Ok(()),
+        };
+        self.reply(changed, synced)
+    }
+
+    /// Changes names for one step, which may or may not survive a power cut.
+    fn change(&mut self, step: PutStep) -> Result<()> {
+        match step {
             PutStep::CreateEnvelope(form) => {
-                let staged =
-                    self.staged.take().map_or_else(|| stage(self.paths.envelope(form), &self.envelope), Ok);
-                staged.and_then(AtomicFile::new_unsynced)
+                if self.staged.is_none() {
+                    self.stage(form)?;
+                }
+                self.staged.take().map_or(Ok(()), AtomicFile::new_unsynced)
             }
-            PutStep::CreateContainer => self.take().and_then(AtomicFile::new_unsynced),
-            PutStep::ReplaceContainer => self.take().and_then(AtomicFile::replace_unsynced),
+            PutStep::CreateContainer => self.take()?.new_unsynced(),
+            PutStep::ReplaceContainer => self.take()?.replace_unsynced(),
             PutStep::SettleEnvelope => std::fs::rename(&self.paths.located, &self.paths.beside)
                 .context("cannot rename the envelope", &self.paths.located),
             PutStep::RemoveEnvelope(form) => {
                 let path = self.paths.envelope(form);
                 std::fs::remove_file(path).context("cannot remove the envelope", path)
             }
-            PutStep::Finished(_) => return PutReply::Done,
-        };
+            PutStep::Finished(_) => Ok(()),
+        }
+    }
+
+    /// The name that a step gives or takes.
+    fn changes(&self, step: PutStep) -> Option<&Path> {
+        match step {
+            PutStep::CreateEnvelope(form) | PutStep::RemoveEnvelope(form) => Some(self.paths.envelope(form)),
+            PutStep::SettleEnvelope => Some(&self.paths.beside),
+            PutStep::CreateContainer | PutStep::ReplaceContainer => Some(&self.paths.container),
+            PutStep::Finished(_) => None,
+        }
+    }
+
+    /// What became of a step, from how the change and the sync of its folder went.
+    fn reply(&mut self, changed: Result<()>, synced: Result<()>) -> PutReply {
         // A name that was given but not synced may stand or not after a power cut: from then on nothing is taken back.
-        let reply = match &done {
+        let reply = match &changed {
             Ok(()) => PutReply::Unknown,
             Err(error) if error.kind() == ErrorKind::Conflict => PutReply::Exists,
             Err(_) => PutReply::Failed,
         };
-        match done.and_then(|()| self.sync(step)) {
+        match changed.and(synced) {
             Ok(()) => PutReply::Done,
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -148,32 +168,39 @@ impl Publishing {
         }
     }
 
-    /// Syncs the folder in which a name was changed.
-    fn sync(&self, step: PutStep) -> Result<()> {
-        let path = match step {
-            PutStep::CreateEnvelope(form) | PutStep::RemoveEnvelope(form) => self.paths.envelope(form),
-            PutStep::SettleEnvelope => &self.paths.beside,
-            _ => &self.paths.container,
-        };
-        match &self.folder {
-            Some(open) if folder_of(path) == folder_of(&self.paths.container) => {
-                sync_open_folder(open).context("cannot write the folder to the disk", path)
-            }
-            _ => sync(folder_of(path)),
-        }
+    /// Writes the envelope into a file that lacks only its name, and the sync.
+    fn stage(&mut self, form: Form) -> Result<()> {
+        let path = self.paths.envelope(form);
+        let mut file = AtomicFile::create(path, Mode::Data)?;
+        file.write_all(&self.envelope).context("cannot write", path)?;
+        self.staged = Some(file);
+        Ok(())
+    }
+
+    /// Syncs the contents of both files, which may be in two folders.
+    fn sync(&mut self, disk: Disk) -> Result<()> {
+        let apart = folder_of(&self.paths.beside) != folder_of(&self.paths.container);
+        let of_envelope = if apart { Disk::Files } else { disk };
+        self.container.iter_mut().try_for_each(|file| file.sync_on(disk))?;
+        self.staged.iter_mut().try_for_each(|file| file.sync_on(of_envelope))
     }
 
     fn take(&mut self) -> Result<AtomicFile> {
         self.container.take().ok_or_else(|| Error::conflict("is stored already").at(&self.paths.container))
     }
-}
 
-/// A file that lacks only its name.
-fn stage(path: &Path, bytes: &[u8]) -> Result<AtomicFile> {
-    let mut file = AtomicFile::create(path, Mode::Data)?;
-    file.write_all(bytes).context("cannot write", path)?;
-    file.sync()?;
-    Ok(file)
+    fn finish(self, outcome: PutOutcome) -> Result<PutOutcome> {
+        match (outcome, self.error) {
+            (PutOutcome::Stored(_), _) => Ok(outcome),
+            (PutOutcome::Exists, error) => {
+                self.paths.refuse_existing()?;
+                Err(error.unwrap_or_else(|| Error::conflict("exists already").at(&self.paths.container)))
+            }
+            (_, error) => {
+                Err(error.unwrap_or_else(|| Error::conflict("was not stored").at(&self.paths.container)))
+            }
+        }
+    }
 }
 
 /// Holds the folder of `path` until dropped. Where the folder cannot be read, or the file system has no locks, nothing

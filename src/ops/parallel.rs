@@ -13,15 +13,28 @@ where
     I: Iterator + Send,
     I::Item: Send,
 {
+    for_each_with(jobs, items, || (), |(), item| work(item), |()| ());
+}
+
+/// The same with something that each thread makes at the begin, works with, and gives away at the end.
+pub(crate) fn for_each_with<I, W>(
+    jobs: usize,
+    items: I,
+    begin: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, I::Item) + Sync,
+    end: impl Fn(W) + Sync,
+) where
+    I: Iterator + Send,
+    I::Item: Send,
+{
     let items = Mutex::new(items);
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
     let worker = || {
-        loop {
-            let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
-            match item {
-                Some(item) => work(item),
-                None => break,
-            }
+        let mut with = begin();
+        while let Some(item) = next() {
+            work(&mut with, item);
         }
+        end(with);
     };
     std::thread::scope(|scope| {
         for _ in 1..jobs {

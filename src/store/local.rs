@@ -4,7 +4,7 @@
 //! folder synced, many files together where many are put at the same time. No symlink below the folder is followed.
 //! Files are 0600 and folders 0700; a folder that became empty by a delete is removed.
 
-mod disk;
+mod counters;
 mod examine;
 mod fault;
 mod folder;
@@ -30,9 +30,9 @@ use futures_util::stream::{self, BoxStream};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-pub use disk::SyncCounts;
+pub use counters::SyncCounts;
 
-use self::disk::Counters;
+use self::counters::Counters;
 use self::fault::failed;
 use self::folder::{Folder, Folders};
 use self::group::{Change, Group, Unchanged, Unwanted};

@@ -290,7 +290,7 @@ fn what_is_there_already_is_skipped() {
             1,
             "sidekey: stored/c.key.enc: exists already, and its container does not\n\
              sidekey: hint: --force replaces it, after a run that was interrupted here; if its container was moved, this is its key\n\
-             sidekey: encrypted 0 files, 0 bytes read, 3 skipped, 1 failed\n"
+             sidekey: encrypted 0 files, 1 bytes read, 3 skipped, 1 failed\n"
         )
     );
     assert_eq!(place.read("stored/c.key.enc"), key);

@@ -2,9 +2,9 @@
 
 use rustix::fs::StatVfsMountFlags;
 
-use super::disk::Disk;
 use super::fault::failed;
 use super::{LocalStore, Result};
+use crate::disk::Disk;
 use crate::store::facts::{Facts, Folder};
 
 impl LocalStore {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::disk::Disk;
+use crate::disk::Disk;
 
 /// How many folders are held open: of many small files, those next to each other share one.
 const HELD: usize = 64;

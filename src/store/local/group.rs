@@ -16,16 +16,14 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::disk::{Counters, Disk};
+use super::counters::Counters;
 use super::fault::{self, failed};
 use super::folder::Folder;
 use super::stamp::{self, stamp};
+use crate::disk::Disk;
 use crate::store::{OnlyIf, VersionId};
 use crate::temporary::{Temporary, rename_new};
 use crate::{Error, ErrorKind, Result};
-
-/// From so many files of one file system on, one sync of all of it is cheaper than one each.
-const MANY: usize = 4;
 
 /// A whole file that lacks only its name.
 #[derive(Debug)]
@@ -202,7 +200,7 @@ fn device(member: &Member) -> u64 {
 fn sync_contents(members: &mut [Member], counters: &Counters) {
     let disk = members.first().map_or(Disk::Files, |member| member.change.folder().disk());
     let mut unsynced: Vec<(&Ready, &mut Outcome)> = members.iter_mut().filter_map(Member::unsynced).collect();
-    if unsynced.len() >= MANY && disk != Disk::Files {
+    if disk.is_for_all(unsynced.len()) {
         // The one that was opened first saw whatever went wrong with any of them.
         let first = unsynced.iter().min_by_key(|(ready, _)| ready.order);
         let synced = first.map(|(first, _)| counters.all_files(disk, &first.file));

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 
-use super::disk::{Broken, Disk};
 use super::write::{TICK, set_apart, write_checked};
 use super::*;
+use crate::disk::{Broken, Disk};
 use crate::store::OnlyIf;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,13 +1,15 @@
 //! Making the disk catch up: what a file system needs until what was written survives a power cut.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
+/// From so many files of one file system on, one sync of all of it is cheaper than one each.
+const MANY: usize = 4;
+
 /// How the file system of a folder is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Disk {
+pub(crate) enum Disk {
     /// It keeps nothing on a disk.
     Memory,
     /// One call syncs all files of the file system, and says when that failed.
@@ -22,7 +24,7 @@ pub(super) enum Disk {
 /// What fails.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// Every sync of contents.
     Data,
     /// Syncs of the whole file system, not of single files.
@@ -31,61 +33,39 @@ pub(super) enum Broken {
     Folders,
 }
 
-/// How often a local store made the disk catch up, or would have where nothing is kept on a disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SyncCounts {
-    /// Groups of files that got their names together.
-    pub groups: u64,
-    /// Syncs of one file, or of all files of a file system.
-    pub data: u64,
-    /// Syncs of a folder.
-    pub folders: u64,
-}
-
-/// The running [`SyncCounts`].
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) groups: AtomicU64,
-    data: AtomicU64,
-    folders: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn read(&self) -> SyncCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SyncCounts { groups: read(&self.groups), data: read(&self.data), folders: read(&self.folders) }
-    }
-
-    /// Syncs the contents of one file.
-    pub(super) fn file(&self, disk: Disk, file: impl AsFd) -> Result<(), Errno> {
-        self.data.fetch_add(1, Ordering::Relaxed);
-        match disk {
-            Disk::Memory => Ok(()),
+impl Disk {
+    /// Syncs one file, its mode and times too.
+    pub(crate) fn sync_file(self, file: impl AsFd) -> Result<(), Errno> {
+        match self {
+            Self::Memory => Ok(()),
             #[cfg(test)]
-            Disk::Broken(Broken::Data) => Err(Errno::IO),
-            _ => rustix::fs::fdatasync(file),
+            Self::Broken(Broken::Data) => Err(Errno::IO),
+            _ => rustix::fs::fsync(file),
         }
     }
 
     /// Syncs the contents of all files of the file system that `file` is in. `file` must have been open before any of
     /// those whose errors it is to report were written.
-    pub(super) fn all_files(&self, disk: Disk, file: impl AsFd) -> Result<(), Errno> {
-        self.data.fetch_add(1, Ordering::Relaxed);
-        match disk {
-            Disk::Memory => Ok(()),
+    pub(crate) fn sync_all_files(self, file: impl AsFd) -> Result<(), Errno> {
+        match self {
+            Self::Memory => Ok(()),
             #[cfg(test)]
-            Disk::Broken(Broken::Data | Broken::Whole) => Err(Errno::IO),
+            Self::Broken(Broken::Data | Broken::Whole) => Err(Errno::IO),
             _ => sync_file_system(file),
         }
     }
 
+    /// Whether so many files are synced by [`Self::sync_all_files`] rather than one by one.
+    pub(crate) fn is_for_all(self, files: usize) -> bool {
+        files >= MANY && self != Self::Files
+    }
+
     /// Syncs the names in a folder. Odd file systems cannot, and need not.
-    pub(super) fn folder(&self, disk: Disk, folder: &OwnedFd) -> Result<(), Errno> {
-        self.folders.fetch_add(1, Ordering::Relaxed);
-        match disk {
-            Disk::Memory => return Ok(()),
+    pub(crate) fn sync_folder(self, folder: impl AsFd) -> Result<(), Errno> {
+        match self {
+            Self::Memory => return Ok(()),
             #[cfg(test)]
-            Disk::Broken(Broken::Folders) => return Err(Errno::IO),
+            Self::Broken(Broken::Folders) => return Err(Errno::IO),
             _ => {}
         }
         match rustix::fs::fsync(folder) {
@@ -115,7 +95,7 @@ mod linux {
     const WHOLE: [u32; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
     impl Disk {
-        pub(in super::super) fn of(file: impl AsFd) -> Self {
+        pub(crate) fn of(file: impl AsFd) -> Self {
             // Magic numbers are 32 bits; the field is signed and wider on some machines.
             match rustix::fs::fstatfs(file).map(|found| found.f_type as u32) {
                 Ok(TMPFS | RAMFS) => Self::Memory,
@@ -161,7 +141,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 impl Disk {
-    pub(super) fn of(_: impl AsFd) -> Self {
+    pub(crate) fn of(_: impl AsFd) -> Self {
         Self::Files
     }
 }
