@@ -57,7 +57,8 @@ pub struct AtomicFile {
     file: File,
     temporary: Temporary,
     target: PathBuf,
-    mode: Mode,
+    /// Permission bits that are still to be set.
+    unsettled: Option<u32>,
     synced: bool,
 }
 
@@ -82,12 +83,21 @@ impl AtomicFile {
             .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed());
         let file =
             temporary.make(|path| options.open(path))?.context("cannot create a file there", target)?;
-        Ok(Self { file, temporary, target: target.to_owned(), mode, synced: false })
+        let unsettled = match mode {
+            Mode::Exact(mode) => Some(mode & 0o7777),
+            Mode::Data | Mode::Secret => None,
+        };
+        Ok(Self { file, temporary, target: target.to_owned(), unsettled, synced: false })
     }
 
     /// The open temporary file, at the position of the last write.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Counts up in the order in which files were opened.
+    pub(crate) fn order(&self) -> u64 {
+        self.temporary.order()
     }
 
     /// The name that the file will get.
@@ -119,13 +129,18 @@ impl AtomicFile {
         self.sync_on(Disk::Files)
     }
 
+    /// Sets the permissions now, which a sync does otherwise.
+    pub(crate) fn settle_mode(&mut self) -> Result<()> {
+        let Some(mode) = self.unsettled else { return Ok(()) };
+        let set = self.file.set_permissions(Permissions::from_mode(mode));
+        set.context("cannot set the permissions", &self.target)?;
+        self.unsettled = None;
+        Ok(())
+    }
+
     /// The same on a disk that is known; where that keeps nothing, or was synced already, nobody waits for it.
     pub(crate) fn sync_on(&mut self, disk: Disk) -> Result<()> {
-        if let Mode::Exact(mode) = self.mode {
-            self.file
-                .set_permissions(Permissions::from_mode(mode & 0o7777))
-                .context("cannot set the permissions", &self.target)?;
-        }
+        self.settle_mode()?;
         disk.sync_file(&self.file)
             .map_err(io::Error::from)
             .context("cannot write to the disk", &self.target)?;

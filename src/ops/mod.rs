@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod encrypt;
 pub mod events;
 pub mod filter;
+mod folders;
 pub mod get;
 pub mod inspect;
 pub mod inventory;

@@ -10,7 +10,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use self::together::run_together;
-use crate::disk::Disk;
 use crate::ops::atomic::{self, AtomicFile, EXISTS_HINT, Mode};
 use crate::pair::{Form, Put, PutOutcome, PutReply, PutStep};
 use crate::{DataId, Error, ErrorKind, IoContext as _, Result, name};
@@ -113,9 +112,9 @@ impl Publishing {
     /// Performs one step.
     pub fn perform(&mut self, step: PutStep) -> PutReply {
         let changed = self.change(step);
-        let synced = match (&changed, self.changes(step)) {
-            (Ok(()), Some(path)) => atomic::sync(folder_of(path)),
-            _ => Ok(()),
+        let synced = match &changed {
+            Ok(()) => atomic::sync(folder_of(self.changes(step))),
+            Err(_) => Ok(()),
         };
         self.reply(changed, synced)
     }
@@ -141,13 +140,11 @@ impl Publishing {
         }
     }
 
-    /// The name that a step gives or takes.
-    fn changes(&self, step: PutStep) -> Option<&Path> {
+    /// Where a step changes a name.
+    fn changes(&self, step: PutStep) -> &Path {
         match step {
-            PutStep::CreateEnvelope(form) | PutStep::RemoveEnvelope(form) => Some(self.paths.envelope(form)),
-            PutStep::SettleEnvelope => Some(&self.paths.beside),
-            PutStep::CreateContainer | PutStep::ReplaceContainer => Some(&self.paths.container),
-            PutStep::Finished(_) => None,
+            PutStep::CreateContainer | PutStep::ReplaceContainer => &self.paths.container,
+            _ => &self.paths.beside,
         }
     }
 
@@ -175,14 +172,6 @@ impl Publishing {
         file.write_all(&self.envelope).context("cannot write", path)?;
         self.staged = Some(file);
         Ok(())
-    }
-
-    /// Syncs the contents of both files, which may be in two folders.
-    fn sync(&mut self, disk: Disk) -> Result<()> {
-        let apart = folder_of(&self.paths.beside) != folder_of(&self.paths.container);
-        let of_envelope = if apart { Disk::Files } else { disk };
-        self.container.iter_mut().try_for_each(|file| file.sync_on(disk))?;
-        self.staged.iter_mut().try_for_each(|file| file.sync_on(of_envelope))
     }
 
     fn take(&mut self) -> Result<AtomicFile> {

@@ -1,13 +1,14 @@
 //! `rewrap`: every envelope below some folders moved to new recipients, and the proof that the old key opens none.
 
 mod adopt;
+mod batch;
 mod envelope_file;
 mod judge;
 
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 
+use self::batch::Batch;
 use self::envelope_file::EnvelopeFile;
 use crate::format::{Envelope, envelope, header};
 use crate::ops::atomic::sync;
@@ -105,10 +107,10 @@ pub fn rewrap(inputs: &[PathBuf], options: &RewrapOptions, observer: &dyn Observ
         user: (geteuid().as_raw(), getegid().as_raw()),
     };
     let survey = Survey::new(options.recipe);
-    run.each(Pass::First, |found| run.envelope(found, &survey));
+    run.each(Pass::First, |found, batch| run.envelope(found, &survey, batch));
     if !survey.is_empty() {
         let settled = survey.finish();
-        run.each(Pass::Second, |found| run.key_file(found, &settled));
+        run.each(Pass::Second, |found, batch| run.key_file(found, &settled, batch));
     }
     if !options.dry_run {
         sync_all(&mut run.folders.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -153,20 +155,31 @@ struct Rewrapping<'a> {
 impl Rewrapping<'_> {
     /// Does `work` for every file at and below `inputs` that has an envelope's name or was named itself, and tells of
     /// what fails.
-    fn each(&self, pass: Pass, work: impl Fn(&Found) -> Result<()> + Sync) {
+    fn each<'r>(&'r self, pass: Pass, work: impl Fn(Found, &mut Batch<'r>) -> Result<()> + Sync) {
         let walk = Walk { follow_arguments: true, wanted: Some(is_envelope_name), ..Walk::default() };
         let found = walk::find(self.inputs, walk);
-        parallel::for_each(self.options.jobs, found, |found| {
+        let work = |batch: &mut Batch<'r>, found: Result<Found>| {
             let done = match found.and_then(|found| self.select(found)) {
-                Ok(Some(found)) => work(&found),
+                Ok(Some(found)) => work(found, batch),
                 Err(error) if pass == Pass::First => Err(error),
                 Ok(None) | Err(_) => Ok(()),
             };
             if let Err(error) = done {
-                self.count(|summary| summary.failed += 1);
-                self.observer.event(Event::Failed(&error));
+                self.failed(&error);
             }
-        });
+        };
+        parallel::for_each_with(
+            self.options.jobs,
+            found,
+            || Batch::new(self),
+            work,
+            |mut batch| batch.publish(),
+        );
+    }
+
+    fn failed(&self, error: &Error) {
+        self.count(|summary| summary.failed += 1);
+        self.observer.event(Event::Failed(error));
     }
 
     /// What to work on, if what was found is an envelope by its name, or was named itself.
@@ -194,7 +207,7 @@ impl Rewrapping<'_> {
 
     /// An envelope is rewrapped; a key file of the OpenSSL recipe is only counted: whether its password is its
     /// container's shows when all of them have been.
-    fn envelope(&self, found: &Found, survey: &Survey) -> Result<()> {
+    fn envelope<'r>(&'r self, found: Found, survey: &Survey, batch: &mut Batch<'r>) -> Result<()> {
         let path = &found.path;
         let bytes = read(path)?;
         if recipe_files::is_container(&bytes) || bytes.starts_with(header::MAGIC) {
@@ -212,7 +225,7 @@ impl Rewrapping<'_> {
             return Ok(());
         }
         match ours || has_envelope_name(path) {
-            true => self.steps(found, Some(bytes), None),
+            true => self.steps(found, Some(bytes), None, batch),
             false => Err(Error::input("is not an envelope").at(path)),
         }
     }
@@ -229,32 +242,36 @@ impl Rewrapping<'_> {
     }
 
     /// A key file of the OpenSSL recipe; everything else was done before.
-    fn key_file(&self, found: &Found, settled: &Settled) -> Result<()> {
+    fn key_file<'r>(&'r self, found: Found, settled: &'r Settled, batch: &mut Batch<'r>) -> Result<()> {
         match detect_key_file(&recipe_files::read_start(&found.path, KEY_FILE_LIMIT as u64 + 1)?) {
             Some(_) if self.options.adopt => self.adopt(&found.path, settled),
-            Some(_) => self.steps(found, None, Some(settled)),
+            Some(_) => self.steps(found, None, Some(settled), batch),
             None => Ok(()),
         }
     }
 
-    /// Takes one file through its steps; `first` is what was read of it just now.
-    fn steps(&self, found: &Found, first: Option<Vec<u8>>, settled: Option<&Settled>) -> Result<()> {
-        let mut file = EnvelopeFile::new(&found.path, self, settled);
-        (file.first, file.metadata) = (first, Some(&found.metadata));
-        let outcome = file.drive();
-        let links = found.metadata.nlink();
-        if let Some(judged) =
-            file.judged.as_mut().filter(|_| outcome == RewrapOutcome::Rewrapped && links > 1)
-        {
-            judged.residue.push(format!(
-                "it had {links} hard links; the others, such as those of snapshots, keep what the old key opens"
-            ));
+    /// Takes one file through its steps, or as far as to wait in the batch; `first` is what was read of it just now.
+    fn steps<'r>(
+        &'r self,
+        found: Found,
+        first: Option<Vec<u8>>,
+        settled: Option<&'r Settled>,
+        batch: &mut Batch<'r>,
+    ) -> Result<()> {
+        let mut file = EnvelopeFile::new(found.path, self, settled);
+        (file.first, file.metadata) = (first, Some(found.metadata));
+        match file.prepare() {
+            Some(outcome) => self.finish(file, outcome),
+            None => {
+                batch.add(file);
+                Ok(())
+            }
         }
-        self.finish(file, outcome)
     }
 
-    fn finish(&self, file: EnvelopeFile<'_, '_>, outcome: RewrapOutcome) -> Result<()> {
-        let path = file.path;
+    fn finish(&self, file: EnvelopeFile<'_>, outcome: RewrapOutcome) -> Result<()> {
+        let path = file.path.as_path();
+        let links = file.metadata.as_ref().map_or(1, MetadataExt::nlink);
         let Some(judged) = file.judged.filter(|_| outcome != RewrapOutcome::Failed) else {
             return Err(file.error.unwrap_or_else(|| {
                 Error::conflict("other writers changed it again and again; nothing was written").at(path)
@@ -263,6 +280,11 @@ impl Rewrapping<'_> {
         let mut residue = judged.residue;
         if outcome == RewrapOutcome::Residue {
             residue.push("an older version is still there".into());
+        }
+        if outcome == RewrapOutcome::Rewrapped && links > 1 {
+            residue.push(format!(
+                "it had {links} hard links; the others, such as those of snapshots, keep what the old key opens"
+            ));
         }
         let rewritten = outcome == RewrapOutcome::Rewrapped;
         self.count(|summary| {
@@ -328,8 +350,7 @@ impl Rewrapping<'_> {
         let sample = std::mem::take(&mut *self.sample.lock().unwrap_or_else(PoisonError::into_inner));
         parallel::for_each(self.options.jobs, sample.into_iter(), |(_, path)| {
             if let Err(error) = self.try_on(&path) {
-                self.count(|summary| summary.failed += 1);
-                self.observer.event(Event::Failed(&error));
+                self.failed(&error);
             }
         });
     }
@@ -361,7 +382,7 @@ impl Rewrapping<'_> {
 
     /// Rewraps an envelope that has an old key's entry under another label; says whether it did.
     fn rewrap_untold(&self, path: &Path) -> bool {
-        let mut file = EnvelopeFile::new(path, self, None);
+        let mut file = EnvelopeFile::new(path.into(), self, None);
         file.all = true;
         let rewrapped = file.drive() == RewrapOutcome::Rewrapped;
         if let Some(judged) = file.judged.filter(|_| rewrapped) {

@@ -4,12 +4,9 @@ use std::path::PathBuf;
 
 use crate::Result;
 use crate::ops::events::{Event, Observer};
+use crate::ops::folders::most_together;
 use crate::ops::pair_files::{Publishing, run_together};
 use crate::pair::Put;
-
-/// How many pairs wait, and how many of all threads together: each keeps two files open.
-const MOST: usize = 32;
-const MOST_OF_ALL: usize = 192;
 
 /// So many bytes of input do not wait for more.
 const ENOUGH: u64 = 16 << 20;
@@ -42,7 +39,7 @@ pub(super) struct Batch<'o> {
 
 impl<'o> Batch<'o> {
     pub(super) fn new(jobs: usize, observer: &'o dyn Observer) -> Self {
-        let most = (MOST_OF_ALL / jobs.max(1)).clamp(1, MOST);
+        let most = most_together(jobs);
         Self { observer, most, staged: Vec::with_capacity(most), bytes: 0 }
     }
 

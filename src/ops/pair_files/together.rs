@@ -1,17 +1,10 @@
 //! Several pairs that get their names together, so that a disk is waited for a few times and not for each of them.
 
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-
-use rustix::io::Errno;
-
 use super::{Publishing, folder_of};
-use crate::disk::Disk;
-use crate::ops::atomic;
+use crate::ops::atomic::AtomicFile;
+use crate::ops::folders::Folders;
 use crate::pair::{Form, Put, PutOutcome, PutStep};
-use crate::{Error, IoContext as _, Result};
+use crate::{Error, Result};
 
 /// Performs all steps of several pairs: their contents are synced together; then, with all their folders locked, each folder
 /// once after each step. The containers must stand in the order in which they were opened.
@@ -24,11 +17,13 @@ pub fn run_together(pairs: Vec<(Publishing, Put)>) -> Vec<Result<PutOutcome>> {
 fn run_in(mut folders: Folders, pairs: Vec<(Publishing, Put)>) -> Vec<Result<PutOutcome>> {
     let mut members: Vec<Member> = pairs.into_iter().map(Member::new).collect();
     // What takes time is done before the locks.
-    attempt(&mut members, Member::stage);
-    attempt(&mut members, |member| folders.open(member));
-    folders.sync_contents(&mut members);
-    folders.lock();
-    attempt(&mut members, |member| folders.refuse_unlocked(member));
+    attempt(&mut members, |member| member.stage(&mut folders));
+    let synced = folders.sync_contents(members.iter_mut().map(Member::files).collect());
+    for (member, synced) in members.iter_mut().zip(synced) {
+        member.failed = member.failed.take().or(synced.err());
+    }
+    let locks = folders.lock_all();
+    attempt(&mut members, |member| member.refuse_unlocked(locks[member.container].is_some()));
     while members.iter().any(Member::has_a_step) {
         let mut changed = Vec::with_capacity(members.len());
         for member in members.iter_mut().filter(|member| member.has_a_step()) {
@@ -37,10 +32,7 @@ fn run_in(mut folders: Folders, pairs: Vec<(Publishing, Put)>) -> Vec<Result<Put
         }
         folders.begin_step();
         for (member, done) in changed {
-            let synced = match member.publishing.changes(member.put.step()) {
-                Some(path) if done.is_ok() => folders.sync(member.folder, path),
-                _ => Ok(()),
-            };
+            let synced = if done.is_ok() { folders.sync(member.changes()) } else { Ok(()) };
             member.put.reply(member.publishing.reply(done, synced));
         }
     }
@@ -51,36 +43,70 @@ fn run_in(mut folders: Folders, pairs: Vec<(Publishing, Put)>) -> Vec<Result<Put
 struct Member {
     publishing: Publishing,
     put: Put,
-    /// Which of the open folders its container is to stand in.
-    folder: usize,
+    /// In which of the folders each half is to stand.
+    container: usize,
+    envelope: usize,
     /// Why it does not get as far as its first step.
     failed: Option<Error>,
 }
 
 /// Does something for each before its first step, unless something failed already.
-fn attempt<'m>(
-    members: impl IntoIterator<Item = &'m mut Member>,
-    mut what: impl FnMut(&mut Member) -> Result<()>,
-) {
-    for member in members.into_iter().filter(|member| member.failed.is_none()) {
+fn attempt(members: &mut [Member], mut what: impl FnMut(&mut Member) -> Result<()>) {
+    for member in members.iter_mut().filter(|member| member.failed.is_none()) {
         member.failed = what(member).err();
     }
 }
 
 impl Member {
     fn new((publishing, put): (Publishing, Put)) -> Self {
-        Self { publishing, put, folder: 0, failed: None }
+        Self { publishing, put, container: 0, envelope: 0, failed: None }
     }
 
-    fn stage(&mut self) -> Result<()> {
+    /// Writes the envelope where it lacks only its name, and opens the folders of both.
+    fn stage(&mut self, folders: &mut Folders) -> Result<()> {
+        if let PutStep::CreateEnvelope(form) = self.put.step() {
+            self.publishing.stage(form)?;
+        }
+        let paths = &self.publishing.paths;
+        self.container = folders.open(folder_of(&paths.container))?;
+        self.envelope = folders.open(folder_of(&paths.beside))?;
+        Ok(())
+    }
+
+    /// With their folders.
+    fn files(&mut self) -> Vec<(usize, &mut AtomicFile)> {
+        let Publishing { container, staged, .. } = &mut self.publishing;
+        match self.failed {
+            None => container
+                .iter_mut()
+                .map(|file| (self.container, file))
+                .chain(staged.iter_mut().map(|file| (self.envelope, file)))
+                .collect(),
+            Some(_) => vec![],
+        }
+    }
+
+    fn refuse_unlocked(&self, locked: bool) -> Result<()> {
         match self.put.step() {
-            PutStep::CreateEnvelope(form) => self.publishing.stage(form),
+            PutStep::CreateEnvelope(Form::Located) if !locked => Err(Error::conflict(
+                "its folder cannot be locked, so replacing a pair there could lose a key",
+            )
+            .at(&self.publishing.paths.container)
+            .hint("remove the old pair first, or write elsewhere with --output")),
             _ => Ok(()),
         }
     }
 
     fn has_a_step(&self) -> bool {
         self.failed.is_none() && !matches!(self.put.step(), PutStep::Finished(_))
+    }
+
+    /// The folder in which a step changes a name.
+    fn changes(&self) -> usize {
+        match self.put.step() {
+            PutStep::CreateContainer | PutStep::ReplaceContainer => self.container,
+            _ => self.envelope,
+        }
     }
 
     fn finish(self) -> Result<PutOutcome> {
@@ -91,124 +117,17 @@ impl Member {
     }
 }
 
-/// The folders of the containers.
-#[derive(Default)]
-struct Folders {
-    open: Vec<Folder>,
-}
-
-struct Folder {
-    path: PathBuf,
-    /// Nothing where it may not be read, and so neither synced nor locked.
-    file: Option<File>,
-    /// Device and inode.
-    identity: (u64, u64),
-    disk: Disk,
-    locked: bool,
-    /// How the sync of this step went, once it was done.
-    synced: Option<Result<(), Errno>>,
-}
-
-impl Folders {
-    fn open(&mut self, member: &mut Member) -> Result<()> {
-        let path = folder_of(&member.publishing.paths.container);
-        let known = self.open.iter().rposition(|folder| folder.path == path);
-        member.folder = match known {
-            Some(known) => known,
-            None => self.add(Folder::open(path).context("cannot open the folder", path)?),
-        };
-        Ok(())
-    }
-
-    /// One folder by two paths is one, which can be locked only once.
-    fn add(&mut self, folder: Folder) -> usize {
-        let known = self.open.iter().position(|known| known.identity == folder.identity);
-        known.unwrap_or_else(|| {
-            self.open.push(folder);
-            self.open.len() - 1
-        })
-    }
-
-    fn of(&self, member: &Member) -> &Folder {
-        &self.open[member.folder]
-    }
-
-    /// Gets the contents of all files on the disk.
-    fn sync_contents(&self, members: &mut [Member]) {
-        let device = |member: &Member| self.of(member).identity.0;
-        let mut waiting: Vec<_> = members.iter_mut().filter(|member| member.failed.is_none()).collect();
-        waiting.sort_by_key(|member| device(member));
-        for of_one in waiting.chunk_by_mut(|a, b| device(a) == device(b)) {
-            let disk = of_one.first().map_or(Disk::Files, |member| self.of(member).disk);
-            // The one that was opened first saw whatever went wrong with any of them.
-            let first = of_one.first().and_then(|member| member.publishing.container.as_ref());
-            let together = disk.is_for_all(2 * of_one.len())
-                && first.is_some_and(|first| disk.sync_all_files(first.file()).is_ok());
-            // Where that failed, perhaps for none of ours, each is asked by itself.
-            let left = if together { Disk::Memory } else { disk };
-            attempt(of_one.iter_mut().map(|member| &mut **member), |member| member.publishing.sync(left));
-        }
-    }
-
-    /// Locks all of them, in an order that is the same for whoever locks several.
-    fn lock(&mut self) {
-        let mut folders: Vec<&mut Folder> = self.open.iter_mut().collect();
-        folders.sort_by_key(|folder| folder.identity);
-        for folder in folders {
-            folder.locked = folder.file.as_ref().is_some_and(|file| file.lock().is_ok());
-        }
-    }
-
-    fn refuse_unlocked(&self, member: &Member) -> Result<()> {
-        match member.put.step() {
-            PutStep::CreateEnvelope(Form::Located) if !self.of(member).locked => Err(Error::conflict(
-                "its folder cannot be locked, so replacing a pair there could lose a key",
-            )
-            .at(&member.publishing.paths.container)
-            .hint("remove the old pair first, or write elsewhere with --output")),
-            _ => Ok(()),
-        }
-    }
-
-    fn begin_step(&mut self) {
-        self.open.iter_mut().for_each(|folder| folder.synced = None);
-    }
-
-    /// Makes what changed in the folder of `path` in this step survive a power cut.
-    fn sync(&mut self, container_folder: usize, path: &Path) -> Result<()> {
-        let folder = &mut self.open[container_folder];
-        if folder_of(path) != folder.path {
-            return atomic::sync(folder_of(path));
-        }
-        let Some(file) = &folder.file else { return Ok(()) };
-        let synced = *folder.synced.get_or_insert_with(|| folder.disk.sync_folder(file));
-        synced.map_err(io::Error::from).context("cannot write the folder to the disk", path)
-    }
-}
-
-impl Folder {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
-            opened => Some(opened?),
-        };
-        let metadata: Metadata = file.as_ref().map_or_else(|| path.metadata(), File::metadata)?;
-        let disk = file.as_ref().map_or(Disk::Files, Disk::of);
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.into(), file, identity, disk, locked: false, synced: None })
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests {
     use std::fs;
     use std::io::Write as _;
+    use std::path::Path;
 
     use super::super::PairPaths;
     use super::*;
-    use crate::disk::Broken;
-    use crate::ops::atomic::{AtomicFile, Mode};
+    use crate::disk::{Broken, Disk};
+    use crate::ops::atomic::Mode;
     use crate::random::OsRandom;
     use crate::{DataId, ErrorKind};
 
@@ -286,9 +205,9 @@ mod tests {
     /// Publishes new pairs on a disk that fails; returns what is said of each, and what is there then.
     fn on_broken(broken: Broken, count: usize) -> (Vec<Option<String>>, usize) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder { disk: Disk::Broken(broken), ..Folder::open(dir.path()).unwrap() };
+        let folders = Folders::on(dir.path(), Disk::Broken(broken));
         let pairs = (0..count).map(|number| pair(&dir.path().join(format!("{number}.enc")), "new", false));
-        let outcomes = run_in(Folders { open: vec![folder] }, pairs.collect());
+        let outcomes = run_in(folders, pairs.collect());
         let said = outcomes.iter().map(|outcome| outcome.as_ref().err().map(Error::to_string)).collect();
         (said, tree(dir.path()).len())
     }
