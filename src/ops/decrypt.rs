@@ -20,7 +20,7 @@ use crate::name::{self, ObjectName};
 use crate::open::{self, Opener};
 use crate::ops::atomic::{self, AtomicFile, Mode, Output};
 use crate::ops::events::{Counting, Event, Observer, Summary, Watched, Written};
-use crate::ops::pair_files::PairPaths;
+use crate::ops::pair_files::{PairPaths, folder_of};
 use crate::ops::parallel;
 use crate::ops::recipe_files::{self, Survey};
 use crate::ops::restore::{self, Restoring};
@@ -318,11 +318,16 @@ impl<'a> Decrypting<'a> {
         }
     }
 
+    /// The folder reaches the disk when all files are there.
     fn commit(&self, out: Output) -> Result<()> {
+        let Output::Atomic(file) = out else { return Ok(()) };
+        let folder = folder_of(file.target()).to_owned();
         match self.options.if_exists.replaces() {
-            true => out.commit_replace(),
-            false => out.commit_new(),
-        }
+            true => file.replace_unsynced(),
+            false => file.new_unsynced(),
+        }?;
+        self.tree.changed(&folder);
+        Ok(())
     }
 
     fn made(&self, path: &Path) -> bool {

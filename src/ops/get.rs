@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
@@ -27,7 +27,7 @@ use crate::ops::filter::Filter;
 use crate::ops::place::{Lookup, Place};
 use crate::ops::recipe_objects::Recipes;
 use crate::ops::restore::Restoring;
-use crate::ops::{atomic, parallel, rights, runtime};
+use crate::ops::{parallel, rights, runtime};
 use crate::recipe::Named;
 use crate::store::{Object, Right};
 use crate::{DataId, Error, Result};
@@ -118,7 +118,6 @@ pub fn get(
         destination: &destination,
         handle: runtime.handle(),
         large: Mutex::new(()),
-        folders: Mutex::default(),
         overwrite: options.overwrite,
         confirm: None,
         recipes: Recipes::new(runtime.handle(), &options.identities, options.recipe, &counting),
@@ -136,7 +135,7 @@ pub fn get(
         });
     });
     run.settled(jobs);
-    run.finish();
+    run.tree.finish();
     Ok(counting.summary())
 }
 
@@ -162,7 +161,7 @@ pub(in crate::ops) fn get_listed<'a>(
         }
     });
     run.settled(jobs);
-    run.finish();
+    run.tree.finish();
     Ok(())
 }
 
@@ -287,8 +286,6 @@ struct Getting<'a> {
     handle: &'a Handle,
     /// Held while a large container keeps all threads busy, so that memory stays bounded.
     large: Mutex<()>,
-    /// The folders whose names are not on the disk yet: once for all files is enough.
-    folders: Mutex<BTreeSet<PathBuf>>,
     /// What to do with results that exist already.
     overwrite: Overwrite,
     confirm: Option<Confirm<'a>>,
@@ -313,7 +310,6 @@ impl<'a> Getting<'a> {
             destination,
             handle,
             large: Mutex::new(()),
-            folders: Mutex::default(),
             overwrite,
             confirm: None,
             recipes: Recipes::new(handle, &options.identities, options.recipe, observer),
@@ -401,17 +397,6 @@ impl<'a> Getting<'a> {
 
     fn skip(&self, path: &str, why: &str) {
         self.observer.event(Event::Skipped { path: Path::new(path), why });
-    }
-
-    /// Symlinks, modes and times of folders; then the names of all files reach the disk.
-    fn finish(&self) {
-        self.tree.finish();
-        let folders = std::mem::take(&mut *self.folders.lock().unwrap_or_else(PoisonError::into_inner));
-        for folder in folders {
-            if let Err(error) = atomic::sync(&folder) {
-                self.observer.event(Event::Failed(&error));
-            }
-        }
     }
 }
 

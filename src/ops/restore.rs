@@ -3,7 +3,7 @@
 //! Nothing below the destination is written through a symlink: folders are looked at before anything is put in them, and
 //! symlinks are made when all else is there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,6 +32,8 @@ pub(crate) struct Restoring<'a> {
     later: Mutex<Later>,
     /// Folders that are there, and no symlinks: nothing of ours changes that before the end.
     seen: Mutex<HashSet<PathBuf>>,
+    /// The folders whose names are not on the disk yet: once for all files is enough.
+    changed: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What is done when everything else has been restored.
@@ -48,7 +50,15 @@ impl<'a> Restoring<'a> {
         exists_hint: &'static str,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { root, replace, exists_hint, observer, later: Mutex::default(), seen: Mutex::default() }
+        Self {
+            root,
+            replace,
+            exists_hint,
+            observer,
+            later: Mutex::default(),
+            seen: Mutex::default(),
+            changed: Mutex::default(),
+        }
     }
 
     /// Takes a folder, which is made now, or a symlink, which is made last.
@@ -79,7 +89,8 @@ impl<'a> Restoring<'a> {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(error).context("cannot make the folder", &path);
                 }
-                _ => {}
+                Err(_) => {}
+                Ok(()) => self.changed(pair_files::folder_of(&path)),
             }
             if !path.symlink_metadata().context("cannot read", &path)?.is_dir() {
                 return Err(
@@ -95,7 +106,15 @@ impl<'a> Restoring<'a> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Symlinks, then the modes and times of folders, the deepest first.
+    /// Notes that names changed in a folder: they are on the disk when the run ends.
+    pub(crate) fn changed(&self, folder: &Path) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changed.contains(folder) {
+            changed.insert(folder.to_owned());
+        }
+    }
+
+    /// Symlinks, then the modes and times of folders, the deepest first; then all that was made reaches the disk.
     pub(crate) fn finish(&self) {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, metadata) in &later.symlinks {
@@ -107,6 +126,12 @@ impl<'a> Restoring<'a> {
         folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
         for (path, metadata) in &folders {
             if let Err(error) = set_folder(path, metadata) {
+                self.observer.event(Event::Failed(&error));
+            }
+        }
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        for folder in changed {
+            if let Err(error) = atomic::sync(&folder) {
                 self.observer.event(Event::Failed(&error));
             }
         }
@@ -126,7 +151,9 @@ impl<'a> Restoring<'a> {
         made.map_err(|error| match error.kind() {
             ErrorKind::Conflict => self.exists(path),
             _ => error,
-        })
+        })?;
+        self.changed(pair_files::folder_of(path));
+        Ok(())
     }
 
     /// The error about a result that exists already.

@@ -201,11 +201,7 @@ impl<'a> Getting<'a> {
             Overwrite::Always | Overwrite::IfDifferent => file.replace_unsynced(),
         }
         .map_err(|error| self.in_the_way(error, &target))?;
-        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = folder_of(&target);
-        if !folders.contains(folder) {
-            folders.insert(folder.to_owned());
-        }
+        self.tree.changed(folder_of(&target));
         Ok(())
     }
 
