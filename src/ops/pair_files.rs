@@ -106,7 +106,8 @@ impl Publishing {
     /// `Conflict` when something has one of the names or a pair is to be replaced where there are no locks; else what the
     /// operating system says. Nothing is changed then, unless the error is that a folder could not be written to the disk.
     pub fn run(self, put: Put) -> Result<PutOutcome> {
-        run_together(vec![(self, put)]).pop().unwrap_or(Ok(PutOutcome::Failed))
+        let outcome = run_together(vec![(self, put)]).pop();
+        outcome.unwrap_or_else(|| Err(Error::conflict("was not stored")))
     }
 
     /// Performs one step.

@@ -77,8 +77,10 @@ pub struct Vault {
     /// Records of such names that were read ahead, and the segments whose records are known to stand in the store.
     ahead: RwLock<HashMap<String, Vec<u8>>>,
     kept: RwLock<HashSet<String>>,
-    /// The stored name of a folder and its plain path: listings give what is in it one after the other.
+    /// The stored name of a folder and its plain path: listings give what is in it one after the other. Then a plain path and
+    /// its stored name, which was made here and not read.
     last_folder: RwLock<(String, Vec<Vec<u8>>)>,
+    last_stored: RwLock<(Vec<Vec<u8>>, String)>,
 }
 
 impl fmt::Debug for Vault {
@@ -121,6 +123,7 @@ impl Vault {
             ahead: RwLock::default(),
             kept: RwLock::default(),
             last_folder: RwLock::default(),
+            last_stored: RwLock::default(),
         }
     }
 

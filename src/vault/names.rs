@@ -54,11 +54,19 @@ impl Vault {
         if self.names == NamesMode::Plain {
             return path.iter().map(|segment| name::stored_folder(segment.as_ref()) + "/").collect();
         }
+        if let Ok(last) = self.last_stored.read()
+            && last.0.iter().map(Vec::as_slice).eq(path.iter().map(AsRef::as_ref))
+        {
+            return last.1.clone();
+        }
         let mut stored = String::new();
         for segment in path {
             let segment = self.segment(stored.strip_suffix('/').unwrap_or_default(), segment.as_ref());
             stored.push_str(&segment);
             stored.push('/');
+        }
+        if let Ok(mut last) = self.last_stored.write() {
+            *last = (path.iter().map(|segment| segment.as_ref().to_vec()).collect(), stored.clone());
         }
         stored
     }
@@ -131,7 +139,9 @@ impl Vault {
 
     /// The long names in the path of `name`, to be kept where readers find them; known from now on.
     pub fn long_names(&self, name: &ObjectName) -> Vec<LongName> {
-        if self.names == NamesMode::Plain {
+        // One tilde more makes none of these long.
+        let none = name.segments().iter().all(|segment| segment.len() < LONGEST);
+        if self.names == NamesMode::Plain || none {
             return vec![];
         }
         let mut long = vec![];
@@ -323,6 +333,20 @@ mod tests {
         assert!(vault.parse(&format!("{folder}x/{last}")).is_none());
         // The file `a` and the folder `a` are one name.
         assert_eq!(vault.stored(&file(&[b"a"])), format!("{folder}.enc"));
+    }
+
+    #[test]
+    fn the_folder_before_is_taken_for_no_other() {
+        let one = vault();
+        let long = vec![b'l'; 200];
+        let paths: [&[&[u8]]; 7] =
+            [&[b"a"], &[b"a", b"b"], &[], &[b"ab"], &[b"a", b"b"], &[&long, b"b"], &[&long, b"b"]];
+        for path in paths {
+            assert_eq!(one.stored_folder(path), vault().stored_folder(path), "{path:?}");
+            let name = file(&[path, &[b"x"]].concat());
+            assert_eq!(one.stored(&name), vault().stored(&name));
+            assert_eq!(one.long_names(&name), vault().long_names(&name));
+        }
     }
 
     #[test]

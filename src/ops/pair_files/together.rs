@@ -7,7 +7,7 @@ use crate::pair::{Form, Put, PutOutcome, PutStep};
 use crate::{Error, Result};
 
 /// Performs all steps of several pairs: their contents are synced together; then, with all their folders locked, each folder
-/// once after each step. The containers must stand in the order in which they were opened.
+/// once after each step.
 ///
 /// Of each is returned what [`Publishing::run`] returns of one.
 pub fn run_together(pairs: Vec<(Publishing, Put)>) -> Vec<Result<PutOutcome>> {
