@@ -1,6 +1,7 @@
 //! Files that have no name of their own yet: `.<16 hex digits>.sidekey-tmp`, known to this process until they have one,
 //! so that nothing is left of them when it ends by a signal.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -106,6 +107,12 @@ impl Place {
     }
 }
 
+/// Lets `all` make files and give them their names. A signal waits until it is through, so that it finds all of them or none.
+pub(crate) fn together<T>(all: impl FnOnce() -> T) -> Result<T> {
+    let _working = working()?;
+    Ok(all())
+}
+
 /// Whether `name` is one that a file has until it is finished: `.<16 hex digits>.sidekey-tmp`.
 pub fn is_temporary_name(name: &OsStr) -> bool {
     name.as_encoded_bytes()
@@ -176,8 +183,8 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 /// Held, together with others, by who makes or names a file.
 static WORKING: RwLock<()> = RwLock::new(());
 
-/// How long an ending process waits for those.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long an ending process waits for those: the folders of many files are synced twice meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 static LIVE: Mutex<Live> = Mutex::new(Live { places: BTreeMap::new(), counter: 0 });
 
@@ -186,11 +193,33 @@ fn live() -> MutexGuard<'static, Live> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn working() -> Result<RwLockReadGuard<'static, ()>> {
+/// That this thread makes or names a file, until it is dropped.
+struct Working {
+    /// Nothing where this thread works already: what it began it may end.
+    guard: Option<RwLockReadGuard<'static, ()>>,
+}
+
+thread_local! {
+    static THIS_THREAD_WORKS: Cell<bool> = const { Cell::new(false) };
+}
+
+fn working() -> Result<Working> {
+    if THIS_THREAD_WORKS.get() {
+        return Ok(Working { guard: None });
+    }
     let guard = WORKING.read().unwrap_or_else(PoisonError::into_inner);
-    match CLOSED.load(Ordering::SeqCst) {
-        true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
-        false => Ok(guard),
+    if CLOSED.load(Ordering::SeqCst) {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    }
+    THIS_THREAD_WORKS.set(true);
+    Ok(Working { guard: Some(guard) })
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.guard.is_some() {
+            THIS_THREAD_WORKS.set(false);
+        }
     }
 }
 

@@ -109,6 +109,35 @@ fn holds(place: &Place, versions: &[u64], all: bool, at: &str) {
 }
 
 #[test]
+fn a_signal_waits_for_the_pairs_that_get_their_names_together() {
+    const FILES: usize = 8;
+    let place = Place::with_keys();
+    place.mkdir("in");
+    for number in 0..FILES {
+        place.write(format!("in/{number}"), "x");
+    }
+    // While envelopes get their names, between them and the containers, and while these do.
+    for nth in [1, FILES / 2, FILES, FILES + 1, FILES + FILES / 2] {
+        remove(&place, "stored");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
+        command.arg("-e").arg(format!("inject=renameat2:signal=INT:delay_exit=20000:when={nth}+"));
+        command.args(["timeout", "--foreground", "60", SIDEKEY]);
+        command.args(["encrypt", "-q", "-r", "keys/old.pub.pem", "in/", "-o", "stored", "--jobs", "1"]);
+        command.current_dir(place.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        alone(&mut command, place.root());
+        let ended = command.status().expect("strace runs");
+        // Whether the end or the handler comes first, when the last has its name, is chance.
+        assert!(matches!(ended.code(), Some(0 | 130)), "{nth}: {ended}");
+        let names = place.names_in("stored");
+        let expected = (0..FILES).flat_map(|number| [format!("{number}.enc"), format!("{number}.key.enc")]);
+        assert_eq!(names, expected.collect::<Vec<_>>(), "{nth}");
+    }
+    place.sidekey("decrypt -q -i keys/old.pem stored/ -o out").good();
+    assert_eq!(place.names_in("out").len(), FILES);
+}
+
+#[test]
 fn a_killed_put_loses_nothing_and_a_second_one_completes() {
     let place = Place::with_keys();
     write_version(&place, "one", 1);

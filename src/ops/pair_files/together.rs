@@ -4,7 +4,7 @@ use super::{Publishing, folder_of};
 use crate::ops::atomic::AtomicFile;
 use crate::ops::folders::Folders;
 use crate::pair::{Form, Put, PutOutcome, PutStep};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result, temporary};
 
 /// Performs all steps of several pairs: their contents are synced together; then, with all their folders locked, each folder
 /// once after each step.
@@ -24,6 +24,14 @@ fn run_in(mut folders: Folders, pairs: Vec<(Publishing, Put)>) -> Vec<Result<Put
     }
     let locks = folders.lock_all();
     attempt(&mut members, |member| member.refuse_unlocked(locks[member.container].is_some()));
+    // A signal between two steps would leave envelopes without their containers.
+    if temporary::together(|| step_by_step(&folders, &mut members)).is_err() {
+        attempt(&mut members, |_| Err(Error::new(ErrorKind::Interrupted, "interrupted")));
+    }
+    members.into_iter().map(Member::finish).collect()
+}
+
+fn step_by_step(folders: &Folders, members: &mut [Member]) {
     while members.iter().any(Member::has_a_step) {
         let mut changed = Vec::with_capacity(members.len());
         for member in members.iter_mut().filter(|member| member.has_a_step()) {
@@ -36,7 +44,6 @@ fn run_in(mut folders: Folders, pairs: Vec<(Publishing, Put)>) -> Vec<Result<Put
             member.put.reply(member.publishing.reply(done, synced));
         }
     }
-    members.into_iter().map(Member::finish).collect()
 }
 
 /// A pair on its way.
@@ -129,7 +136,7 @@ mod tests {
     use crate::disk::{Broken, Disk};
     use crate::ops::atomic::Mode;
     use crate::random::OsRandom;
-    use crate::{DataId, ErrorKind};
+    use crate::DataId;
 
     /// `NAME.enc`, whole in its temporary file; both halves say `text`.
     fn pair(target: &Path, text: &str, replace: bool) -> (Publishing, Put) {
