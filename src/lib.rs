@@ -40,6 +40,7 @@ pub mod secret;
 pub mod store;
 mod temporary;
 mod time;
+mod unnamed;
 pub mod vault;
 pub mod wrap;
 

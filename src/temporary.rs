@@ -65,11 +65,6 @@ impl Temporary {
         self.number
     }
 
-    /// Counts up, and is taken before the file is made.
-    pub(crate) fn order(&self) -> u64 {
-        self.id
-    }
-
     /// The name in the open folder, or the path.
     pub(crate) fn path(&self) -> &Path {
         &self.place.name

@@ -1,22 +1,24 @@
-//! Local output: written beside its target under a temporary name, synced, then given its name in one step.
+//! Local output: written without a name, synced, then given its name in one step.
 //!
-//! Nothing ever stands half-written under a final name. A dropped [`AtomicFile`] leaves nothing; only a killed process
-//! leaves its temporary file, which [`is_temporary_name`] recognises.
+//! Nothing ever stands half-written under a final name. A dropped [`AtomicFile`] leaves nothing. Where the file system has no
+//! files without names, and for what replaces a file, it has a temporary name beside its target, and a killed process leaves
+//! that, which [`is_temporary_name`] recognises.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::fs::{File, FileTimes, OpenOptions, Permissions};
+use std::io::{self, Seek as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::disk::Disk;
-use crate::temporary::{Temporary, rename_new};
+use crate::temporary::{self, Temporary, rename_new};
 pub use crate::temporary::{is_temporary_name, remove_all_temporary};
-use crate::{Error, IoContext as _, Result};
+use crate::{Error, IoContext as _, Result, unnamed};
 
 /// What to do about a result that exists already.
 pub(crate) const EXISTS_HINT: &str =
@@ -55,49 +57,71 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
-    temporary: Temporary,
+    /// Its name until it gets the one of its target; nothing where it has none.
+    temporary: Option<Temporary>,
     target: PathBuf,
+    order: u64,
     /// Permission bits that are still to be set.
     unsettled: Option<u32>,
     synced: bool,
 }
 
 impl AtomicFile {
-    /// Opens a new temporary file (for reading, too) in the folder of `target`. `target` itself is not looked at; a
+    /// Opens a new file (for reading, too) on the disk that the folder of `target` is on. `target` itself is not looked at; a
     /// symlink there would be replaced, not followed.
     ///
     /// # Errors
     /// The kind of what the operating system says; `Usage` when `target` has no file name; `Interrupted` after
     /// [`remove_all_temporary`].
     pub fn create(target: &Path, mode: Mode) -> Result<Self> {
+        Self::open(target, mode, unnamed::open)
+    }
+
+    /// The same for what is to replace something: only a file with a name can, so it has one from the begin.
+    ///
+    /// # Errors
+    /// Those of [`Self::create`].
+    pub(crate) fn create_named(target: &Path, mode: Mode) -> Result<Self> {
+        Self::open(target, mode, |_, _| None)
+    }
+
+    fn open(target: &Path, mode: Mode, unnamed: impl FnOnce(&Path, u32) -> Option<File>) -> Result<Self> {
         if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(Error::usage("is not the name of a file").at(target));
         }
-        let temporary = Temporary::beside(folder(target))?;
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(if mode == Mode::Data { 0o666 } else { 0o600 })
-            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed());
-        let file =
-            temporary.make(|path| options.open(path))?.context("cannot create a file there", target)?;
+        static ORDER: AtomicU64 = AtomicU64::new(0);
+        let order = ORDER.fetch_add(1, Ordering::Relaxed);
+        let bits = if mode == Mode::Data { 0o666 } else { 0o600 };
+        let (file, temporary) = match unnamed(folder(target), bits) {
+            Some(file) => (file, None),
+            None => {
+                let temporary = Temporary::beside(folder(target))?;
+                let mut options = OpenOptions::new();
+                options
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(bits)
+                    .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed());
+                let made = temporary.make(|path| options.open(path))?;
+                (made.context("cannot create a file there", target)?, Some(temporary))
+            }
+        };
         let unsettled = match mode {
             Mode::Exact(mode) => Some(mode & 0o7777),
             Mode::Data | Mode::Secret => None,
         };
-        Ok(Self { file, temporary, target: target.to_owned(), unsettled, synced: false })
+        Ok(Self { file, temporary, target: target.to_owned(), order, unsettled, synced: false })
     }
 
-    /// The open temporary file, at the position of the last write.
+    /// The open file, at the position of the last write.
     pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Counts up in the order in which files were opened.
     pub(crate) fn order(&self) -> u64 {
-        self.temporary.order()
+        self.order
     }
 
     /// The name that the file will get.
@@ -108,17 +132,17 @@ impl AtomicFile {
     /// Publishes the file if nothing has its name yet.
     ///
     /// # Errors
-    /// `Conflict` "exists already"; otherwise what the operating system says. The temporary file is then gone.
+    /// `Conflict` "exists already"; otherwise what the operating system says. What was written is then gone.
     pub fn commit_new(self) -> Result<()> {
-        self.commit(publish_new)
+        self.commit(Publish::New)
     }
 
     /// Publishes the file in place of what has its name, if anything has.
     ///
     /// # Errors
-    /// What the operating system says. The temporary file is then gone.
+    /// What the operating system says. What was written is then gone.
     pub fn commit_replace(self) -> Result<()> {
-        self.commit(publish_replacing)
+        self.commit(Publish::Replacing)
     }
 
     /// Sets the permissions and syncs the contents now, so that publishing later takes less time.
@@ -153,7 +177,7 @@ impl AtomicFile {
     /// # Errors
     /// Those of [`Self::commit_new`].
     pub(crate) fn new_unsynced(mut self) -> Result<()> {
-        self.settle(publish_new)
+        self.settle(Publish::New)
     }
 
     /// [`Self::commit_replace`] without the sync of the folder: until the caller has done [`sync`], a power
@@ -162,21 +186,62 @@ impl AtomicFile {
     /// # Errors
     /// Those of [`Self::commit_replace`].
     pub(crate) fn replace_unsynced(mut self) -> Result<()> {
-        self.settle(publish_replacing)
+        self.settle(Publish::Replacing)
     }
 
-    fn commit(mut self, publish: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+    fn commit(mut self, publish: Publish) -> Result<()> {
         self.settle(publish)?;
         sync(folder(&self.target))
     }
 
     /// Everything but the sync of the folder.
-    fn settle(&mut self, publish: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+    fn settle(&mut self, publish: Publish) -> Result<()> {
         if !self.synced {
             self.sync()?;
         }
-        self.temporary.publish(|from| publish(from, &self.target))
+        let target = &self.target;
+        match (&mut self.temporary, publish) {
+            (Some(temporary), Publish::New) => temporary.publish(|from| publish_new(from, target)),
+            (Some(temporary), Publish::Replacing) => {
+                temporary.publish(|from| publish_replacing(from, target))
+            }
+            (None, Publish::New) => match temporary::together(|| unnamed::link(&self.file, target))? {
+                Ok(()) => Ok(()),
+                Err(error) => self.copy_with_name(error)?.settle(publish),
+            },
+            (None, Publish::Replacing) => {
+                let mut temporary = Temporary::beside(folder(target))?;
+                match temporary.make(|path| unnamed::link(&self.file, path))? {
+                    Ok(()) => temporary.publish(|from| publish_replacing(from, target)),
+                    Err(error) => self.copy_with_name(error)?.settle(publish),
+                }
+            }
+        }
     }
+
+    /// The same contents, permissions and times in a file with a temporary name, where the file system has files without names
+    /// but gives them none.
+    fn copy_with_name(&mut self, error: Errno) -> Result<Self> {
+        let target = &self.target;
+        match error {
+            Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::MLINK => {}
+            _ => return Err(nameless(error, target)),
+        }
+        let found = self.file.metadata().context("cannot read", target)?;
+        let mut copy = Self::create_named(target, Mode::Exact(found.mode() & 0o7777))?;
+        self.file.rewind().context("cannot read", target)?;
+        io::copy(&mut self.file, &mut copy.file).context("cannot write", target)?;
+        let times = FileTimes::new().set_modified(found.modified().context("cannot read", target)?);
+        copy.file.set_times(times).context("cannot set the time", target)?;
+        Ok(copy)
+    }
+}
+
+/// What becomes of something that has the name.
+#[derive(Clone, Copy, Debug)]
+enum Publish {
+    New,
+    Replacing,
 }
 
 /// Makes the names in a folder survive a power cut.
@@ -335,10 +400,14 @@ pub fn same_file(a: &Path, b: &Path) -> Result<bool> {
 }
 
 pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
-    rename_new(CWD, from, to).map_err(|error| match error {
+    rename_new(CWD, from, to).map_err(|error| nameless(error, to))
+}
+
+fn nameless(error: Errno, to: &Path) -> Error {
+    match error {
         Errno::EXIST => Error::conflict("exists already").at(to),
         _ => Error::io("cannot give the finished file its name", error.into()).at(to),
-    })
+    }
 }
 
 /// Makes a rename in `folder` durable. Some file systems cannot sync a folder, and a folder that may be written but
@@ -388,23 +457,45 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o7777
     }
 
+    /// All ways to open one: without a name, where it cannot be given one later, and with a temporary one.
+    fn all_ways(target: &Path, mode: Mode) -> [AtomicFile; 3] {
+        // O_EXCL is a promise that nobody will ask for a name.
+        let never_named = |folder: &Path, mode: u32| {
+            let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR;
+            rustix::fs::openat(CWD, folder, flags, mode.into()).ok().map(File::from)
+        };
+        let [create, named] =
+            [AtomicFile::create, AtomicFile::create_named].map(|open| open(target, mode).unwrap());
+        [create, AtomicFile::open(target, mode, never_named).unwrap(), named]
+    }
+
     #[test]
     fn nothing_has_the_final_name_before_commit_and_nothing_is_left_after_a_drop() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        let mut file = AtomicFile::create(&target, Mode::Secret).unwrap();
-        file.write_all(b"half").unwrap();
-        let found = names(dir.path());
-        assert_eq!(found.len(), 1);
-        assert!(is_temporary_name(OsStr::new(&found[0])), "{found:?}");
-        drop(file);
+        for mut file in all_ways(&target, Mode::Secret) {
+            file.write_all(b"half").unwrap();
+            let found = names(dir.path());
+            assert!(found.iter().all(|name| is_temporary_name(OsStr::new(name))), "{found:?}");
+            // On most file systems, one.
+            assert!(!found.is_empty());
+        }
         assert!(names(dir.path()).is_empty());
 
-        let mut file = AtomicFile::create(&target, Mode::Secret).unwrap();
-        file.write_all(b"whole").unwrap();
-        file.commit_new().unwrap();
-        assert_eq!(names(dir.path()), ["out"]);
-        assert_eq!(fs::read(&target).unwrap(), b"whole");
+        let mtime = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_007, 89);
+        for mut file in all_ways(&target, Mode::Exact(0o640)) {
+            file.write_all(b"wh").unwrap();
+            file.write_all(b"ole").unwrap();
+            file.file().set_modified(mtime).unwrap();
+            file.commit_new().unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"whole");
+            assert_eq!(
+                (mode_of(&target), fs::metadata(&target).unwrap().modified().unwrap()),
+                (0o640, mtime)
+            );
+            fs::remove_file(&target).unwrap();
+        }
+        assert!(names(dir.path()).is_empty());
     }
 
     #[test]
@@ -416,17 +507,20 @@ mod tests {
                 "file" => fs::write(&target, "old").unwrap(),
                 _ => std::os::unix::fs::symlink("nowhere", &target).unwrap(),
             }
-            let error = AtomicFile::create(&target, Mode::Data).unwrap().commit_new().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Conflict, "{existing}");
-            assert_eq!(error.to_string(), format!("{}: exists already", target.display()));
+            for file in all_ways(&target, Mode::Data) {
+                let error = file.commit_new().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{existing}");
+                assert_eq!(error.to_string(), format!("{}: exists already", target.display()));
+            }
             assert_eq!(names(dir.path()), ["out"]);
             fs::remove_file(&target).unwrap();
         }
         fs::write(&target, "old").unwrap();
-        let mut file = AtomicFile::create(&target, Mode::Data).unwrap();
-        file.write_all(b"new").unwrap();
-        file.commit_replace().unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"new");
+        for (number, mut file) in (0..).zip(all_ways(&target, Mode::Data)) {
+            file.write_all(&[number]).unwrap();
+            file.commit_replace().unwrap();
+            assert_eq!(fs::read(&target).unwrap(), [number]);
+        }
         assert_eq!(names(dir.path()), ["out"]);
     }
 
@@ -440,10 +534,12 @@ mod tests {
             (Mode::Exact(0o100_751), 0o751),
         ] {
             let target = dir.path().join(format!("{mode:?}"));
-            let file = AtomicFile::create(&target, mode).unwrap();
-            assert_eq!(file.file().metadata().unwrap().mode() & 0o777, 0o600);
-            file.commit_new().unwrap();
-            assert_eq!(mode_of(&target), expected, "{mode:?}");
+            for file in all_ways(&target, mode) {
+                assert_eq!(file.file().metadata().unwrap().mode() & 0o777, 0o600);
+                file.commit_new().unwrap();
+                assert_eq!(mode_of(&target), expected, "{mode:?}");
+                fs::remove_file(&target).unwrap();
+            }
         }
     }
 

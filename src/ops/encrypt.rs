@@ -31,6 +31,10 @@ use crate::{DataId, Error, IoContext as _, Result};
 /// From this size on one file is encrypted by all threads, one such file at a time.
 const LARGE: u64 = 4 << 20;
 
+/// Below this size a file learns that its result is there when it is to get its name: so little is encrypted in vain that to
+/// ask for each costs more.
+const SMALL: u64 = 16 << 10;
+
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -284,7 +288,8 @@ impl<'a> Encrypting<'a> {
             };
             match size {
                 _ if self.options.if_exists.replaces() => {}
-                // Of an envelope alone, which is rare, it learns when it is to get its names.
+                Some(size) if size < SMALL => {}
+                // Of an envelope alone, which is rare, it learns then.
                 Some(size) if size < LARGE => paths.refuse_container()?,
                 _ => paths.refuse_existing()?,
             }

@@ -242,7 +242,7 @@ fn a_folder_in_the_way_is_said_and_nothing_else_stops() {
             1,
             "sidekey: tree/a.enc: exists already\n\
              sidekey: hint: --force replaces it, --if-exists skip leaves it and goes on; --output DIR writes elsewhere\n\
-             sidekey: encrypted 2 files, 1 bytes read, 1 failed\n"
+             sidekey: encrypted 2 files, 2 bytes read, 1 failed\n"
         )
     );
     assert_eq!(place.names_in("tree"), ["a", "a.enc", "b", "b.enc", "b.key.enc"]);

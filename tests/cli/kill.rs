@@ -2,6 +2,7 @@
 
 use crate::common;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -208,11 +209,21 @@ fn a_killed_rewrap_leaves_every_envelope_whole_and_a_second_run_completes() {
     });
 }
 
-/// Waits until something is below here that has a temporary name.
-fn wait_for_temporary(place: &Place) -> Vec<PathBuf> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+/// What a process has open that has no name, and what is below here that has a temporary one.
+fn unfinished(place: &Place, pid: u32) -> Vec<PathBuf> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open = open.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+    let root = place.root().canonicalize().unwrap();
+    let nameless =
+        |path: &PathBuf| path.starts_with(&root) && path.as_os_str().as_bytes().ends_with(b" (deleted)");
+    open.filter(nameless).chain(place.temporary()).collect()
+}
+
+/// Waits until there is something of that.
+fn wait_for_unfinished(place: &Place, run: &Killed) -> Vec<PathBuf> {
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let found = place.temporary();
+        let found = unfinished(place, run.0.id());
         if !found.is_empty() || Instant::now() > deadline {
             return found;
         }
@@ -240,7 +251,7 @@ fn a_signal_ends_it_with_130_and_leaves_no_temporary_file() {
             // The end never comes: it waits for more when the signal does.
             let mut stdin = run.0.stdin.take().unwrap();
             stdin.write_all(&bytes[..bytes.len() - 96]).unwrap();
-            let found = wait_for_temporary(&place);
+            let found = wait_for_unfinished(&place, &run);
             assert_eq!(found.len(), 1, "{line}");
             let pid = run.0.id().to_string();
             assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -261,7 +272,7 @@ fn a_signal_to_a_rewrap_leaves_every_envelope_whole() {
     }
     place.sidekey("encrypt -q -r keys/old.pub.pem plain/ -o stored").good();
     let mut run = spawn(&place, "rewrap stored -i keys/old.pem --to keys/new.pub.pem", Stdio::null());
-    assert!(!wait_for_temporary(&place).is_empty());
+    assert!(!wait_for_unfinished(&place, &run).is_empty());
     assert!(Command::new("kill").args(["-s", "INT", &run.0.id().to_string()]).status().unwrap().success());
     assert_eq!(run.0.wait().unwrap().code(), Some(130));
     assert_eq!(place.temporary(), Vec::<PathBuf>::new());

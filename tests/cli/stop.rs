@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use crate::common::{Place, SIDEKEY, alone, noise};
 
 /// The calls that change what others see, and those that make it durable.
-const CALLS: [&str; 12] = [
+const CALLS: [&str; 13] = [
+    "linkat",
     "renameat2",
     "rename",
     "renameat",
@@ -120,8 +121,8 @@ fn a_signal_waits_for_the_pairs_that_get_their_names_together() {
     for nth in [1, FILES / 2, FILES, FILES + 1, FILES + FILES / 2] {
         remove(&place, "stored");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
-        command.arg("-e").arg(format!("inject=renameat2:signal=INT:delay_exit=20000:when={nth}+"));
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat,renameat2"]);
+        command.arg("-e").arg(format!("inject=linkat,renameat2:signal=INT:delay_exit=20000:when={nth}+"));
         command.args(["timeout", "--foreground", "60", SIDEKEY]);
         command.args(["encrypt", "-q", "-r", "keys/old.pub.pem", "in/", "-o", "stored", "--jobs", "1"]);
         command.current_dir(place.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

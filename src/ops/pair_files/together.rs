@@ -133,10 +133,10 @@ mod tests {
 
     use super::super::PairPaths;
     use super::*;
+    use crate::DataId;
     use crate::disk::{Broken, Disk};
     use crate::ops::atomic::Mode;
     use crate::random::OsRandom;
-    use crate::DataId;
 
     /// `NAME.enc`, whole in its temporary file; both halves say `text`.
     fn pair(target: &Path, text: &str, replace: bool) -> (Publishing, Put) {

@@ -136,7 +136,7 @@ impl<'r> EnvelopeFile<'r> {
                 &asked
             }
         };
-        let mut file = AtomicFile::create(path, Mode::Exact(old.mode() & 0o7777))?;
+        let mut file = AtomicFile::create_named(path, Mode::Exact(old.mode() & 0o7777))?;
         let (uid, gid) = (old.uid(), old.gid());
         if (uid, gid) != self.run.user {
             // Root may rewrap somebody's archive; it stays theirs. Others cannot give files away, nor need to.
