@@ -37,7 +37,6 @@ fn link_by_path(file: &File, to: &Path) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;
@@ -47,8 +46,8 @@ mod tests {
     #[test]
     fn both_ways_give_a_name_that_nothing_has() {
         let dir = tempfile::tempdir().unwrap();
-        let ways: [fn(&File, &Path) -> Result<(), Errno>; 2] = [link, link_by_path];
-        for (way, name) in ways.into_iter().zip(["one", "two"]) {
+        for name in ["one", "two"] {
+            let way = if name == "one" { link } else { link_by_path };
             let Some(mut file) = open(dir.path(), 0o600) else {
                 println!("no files without names in {}", dir.path().display());
                 return;
