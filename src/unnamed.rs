@@ -11,12 +11,14 @@ use rustix::io::Errno;
 
 /// Opens one on the disk of a folder. Nothing where that has none, or when anything else is in the way: who makes a file with a
 /// name then learns what it is.
+#[cfg(target_os = "linux")]
 pub(crate) fn open(folder: &Path, mode: u32) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, folder, flags, Mode::from_raw_mode(mode)).ok().map(File::from)
 }
 
 /// Gives it its name, unless something has that.
+#[cfg(target_os = "linux")]
 pub(crate) fn link(file: &File, to: &Path) -> Result<(), Errno> {
     // Until Linux 6.10 only a privileged process may name a descriptor itself.
     static BY_DESCRIPTOR: AtomicBool = AtomicBool::new(true);
@@ -31,12 +33,23 @@ pub(crate) fn link(file: &File, to: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 fn link_by_path(file: &File, to: &Path) -> Result<(), Errno> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, path, CWD, to, AtFlags::SYMLINK_FOLLOW)
 }
 
-#[cfg(test)]
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open(_folder: &Path, _mode: u32) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn link(_file: &File, _to: &Path) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;

@@ -71,8 +71,8 @@ impl AtomicFile {
     /// symlink there would be replaced, not followed.
     ///
     /// # Errors
-    /// The kind of what the operating system says; `Usage` when `target` has no file name; `Interrupted` after
-    /// [`remove_all_temporary`].
+    /// The kind of what the operating system says; `Usage` when `target` has no file name; here or when it gets its name,
+    /// `Interrupted` after [`remove_all_temporary`].
     pub fn create(target: &Path, mode: Mode) -> Result<Self> {
         Self::open(target, mode, unnamed::open)
     }
@@ -224,7 +224,7 @@ impl AtomicFile {
     fn copy_with_name(&mut self, error: Errno) -> Result<Self> {
         let target = &self.target;
         match error {
-            Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::MLINK => {}
+            Errno::NOENT | Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL => {}
             _ => return Err(nameless(error, target)),
         }
         let found = self.file.metadata().context("cannot read", target)?;
