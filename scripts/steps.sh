@@ -113,7 +113,8 @@ DENY_VERSION=0.20.2
 cargo_deny() {
     local root=$TARGET/tools
     if [ "$("$root/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $DENY_VERSION" ]; then
-        cargo install --quiet --locked cargo-deny --version "$DENY_VERSION" --root "$root" --target-dir "$root/build"
+        # Its release profile takes minutes to link, and it runs for seconds.
+        CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug cargo-deny --version "$DENY_VERSION" --root "$root" --target-dir "$root/build"
         rm -rf "$root/build"
     fi
     "$root/bin/cargo-deny" --locked "$@"
