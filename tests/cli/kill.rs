@@ -2,7 +2,6 @@
 
 use crate::common;
 use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -209,21 +208,11 @@ fn a_killed_rewrap_leaves_every_envelope_whole_and_a_second_run_completes() {
     });
 }
 
-/// What a process has open that has no name, and what is below here that has a temporary one.
-fn unfinished(place: &Place, pid: u32) -> Vec<PathBuf> {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let open = open.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
-    let root = place.root().canonicalize().unwrap();
-    let nameless =
-        |path: &PathBuf| path.starts_with(&root) && path.as_os_str().as_bytes().ends_with(b" (deleted)");
-    open.filter(nameless).chain(place.temporary()).collect()
-}
-
-/// Waits until there is something of that.
+/// Waits until the run has begun to write a result, and returns what it writes.
 fn wait_for_unfinished(place: &Place, run: &Killed) -> Vec<PathBuf> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let found = unfinished(place, run.0.id());
+        let found = place.unfinished(run.0.id());
         if !found.is_empty() || Instant::now() > deadline {
             return found;
         }

@@ -139,8 +139,17 @@ fn a_folder_of_a_script_settles_how_it_was_made_and_moves_in_place() {
     assert_eq!(got.stderr.matches("which is not authenticated").count(), 1, "{got:?}");
     assert_eq!(got.stderr.matches("warning").count(), 1, "nothing was guessed: {got:?}");
     same("out1");
-    let alone = legacy.run("cat -i keys/old.pem @3 --range 100-199").good();
-    assert!(alone.stderr.contains("only its last block says that it was made with sha256"), "{alone:?}");
+    // Of one file alone another way fits by chance, once in a hundred times; then it is undecided.
+    let alone: Vec<Ended> =
+        (1..4).map(|number| legacy.run(&format!("cat -i keys/old.pem @{number} --range 100-199"))).collect();
+    for alone in &alone {
+        let says = match alone.code {
+            Some(0) => "only its last block says that it was made with sha256",
+            _ => "cannot tell how it was made: sha256 and ",
+        };
+        assert!(alone.stderr.contains(says), "{alone:?}");
+    }
+    assert!(alone.iter().any(|alone| alone.code == Some(0)), "{alone:?}");
     let listed = objects(&legacy.run("ls -l --json @3").good().stdout);
     assert_eq!((&listed[0]["recipe"], &listed[0]["problem"]), (&json!(true), &json!(null)));
     let max = listed[0]["size_max"].as_u64().unwrap();
@@ -183,8 +192,14 @@ fn what_does_not_fit_is_kept_and_told() {
         legacy.upload(name, &noise(5000, 1), ".enc", ".key.enc");
     }
     legacy.upload("alone", &noise(5000, 2), ".enc", ".key.enc");
-    // The password of another file, and a key file whose container is gone.
-    legacy.place.write("vault/swapped.key.enc", legacy.place.read("vault/alone.key.enc"));
+    // The password of another file, and a key file whose container is gone. A wrong password opens one file in 256 by chance.
+    for _ in 0..4 {
+        legacy.place.write("vault/swapped.key.enc", legacy.place.read("vault/alone.key.enc"));
+        if legacy.run(&format!("get {KDF} -i keys/old.pem @swapped back")).code == Some(0) {
+            std::fs::remove_file(legacy.place.path("back")).unwrap();
+            legacy.upload("swapped", &noise(5000, 1), ".enc", ".key.enc");
+        }
+    }
     std::fs::remove_file(legacy.place.path("vault/alone.enc")).unwrap();
     let before = legacy.place.fingerprint("vault");
     let failed = legacy.run(&format!("get {KDF} -i keys/old.pem @swapped back"));

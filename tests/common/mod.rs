@@ -251,6 +251,18 @@ impl Place {
             .collect()
     }
 
+    /// The results that a process is writing: what it has open below here that has no name, by way of its descriptors, and what
+    /// has a temporary one.
+    pub(crate) fn unfinished(&self, pid: u32) -> Vec<PathBuf> {
+        let root = self.root().canonicalize().unwrap();
+        let nameless = |path: &PathBuf| {
+            let leads_to = std::fs::read_link(path).unwrap_or_default();
+            leads_to.starts_with(&root) && leads_to.as_os_str().as_bytes().ends_with(b" (deleted)")
+        };
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.map(|descriptor| descriptor.path()).filter(nameless).chain(self.temporary()).collect()
+    }
+
     /// The temporary files below here.
     pub(crate) fn temporary(&self) -> Vec<PathBuf> {
         let all = walkdir::WalkDir::new(self.root()).into_iter().map(Result::unwrap);
