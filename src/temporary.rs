@@ -1,4 +1,4 @@
-//! Files that have no name of their own yet: `.<16 hex digits>.sidekey-tmp`, known to this process until they have one,
+//! Files under a name that is not theirs yet: `.<16 hex digits>.sidekey-tmp`, known to this process until they have it,
 //! so that nothing is left of them when it ends by a signal.
 
 use std::cell::Cell;

@@ -49,7 +49,8 @@ pub(crate) fn link(_file: &File, _to: &Path) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;

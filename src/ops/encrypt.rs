@@ -289,7 +289,7 @@ impl<'a> Encrypting<'a> {
             match size {
                 _ if self.options.if_exists.replaces() => {}
                 Some(size) if size < SMALL => {}
-                // Of an envelope alone, which is rare, it learns then.
+                // Of an envelope alone, which is rare, it learns when it is to get its names.
                 Some(size) if size < LARGE => paths.refuse_container()?,
                 _ => paths.refuse_existing()?,
             }
