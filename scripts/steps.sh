@@ -2,14 +2,23 @@
 # artefacts serves the lints, the tests and the product.
 # shellcheck shell=bash
 
-# A place for the temporary files of all steps; step_leftovers looks into it.
+# A place for the temporary files of all steps; step_leftovers looks into it. In memory, if there is room: what is killed and
+# restored some thousand times writes through to the disk each time, and some tests look for the disk by themselves.
 scratch() {
-    SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/sidekey-test.XXXXXX")
+    local place=${TMPDIR:-/tmp}
+    if [ -z "${TMPDIR:-}" ] && has_room /dev/shm; then place=/dev/shm; fi
+    SCRATCH=$(mktemp -d "$place/sidekey-test.XXXXXX")
     # Some tests run the product as another user, who must find its configuration below here.
     chmod 711 "$SCRATCH"
     trap 'rm -rf "$SCRATCH"' EXIT
     export TMPDIR=$SCRATCH SIDEKEY_TEST_RUN=$SCRATCH
     unset SIDEKEY_PASSPHRASE SIDEKEY_NEW_PASSPHRASE
+}
+
+# Whether a file system in memory is mounted there, with 4 GiB or more, where programs may run.
+has_room() {
+    awk -v at="$1" '$2 == at && $3 == "tmpfs" && $4 !~ /noexec/ { found = 1 } END { exit !found }' /proc/mounts || return 1
+    [ -w "$1" ] && [ "$(df -k --output=avail "$1" | tail -n 1)" -ge $((4 << 20)) ]
 }
 
 step_fmt() {
@@ -61,8 +70,46 @@ step_trees() {
     if grep -q jent_read_entropy target/release/sidekey; then return 1; fi
 }
 
+# Many tests wait for a server or a process most of their time.
+TESTING=(--show-output "--test-threads=$((2 * $(nproc)))")
+
+# Test programs that the compiler would optimise longer than they run. What they call is optimised as ever.
+UNOPTIMISED=(library cli stores)
+
+# Units, and all other test programs.
 step_tests() {
-    timeout 3000 cargo test --locked --release --no-fail-fast -- --show-output
+    local path name others=()
+    for path in tests/*.rs tests/*/main.rs; do
+        name=${path#tests/}
+        name=${name%.rs}
+        name=${name%/main}
+        [[ " ${UNOPTIMISED[*]} " == *" $name "* ]] || others+=(--test "$name")
+    done
+    timeout 1800 cargo test --locked --release --no-fail-fast --lib --bins "${others[@]}" -- "${TESTING[@]}"
+}
+
+step_doc_tests() {
+    timeout 900 cargo test --locked --release --doc -- --show-output
+}
+
+step_library() {
+    unoptimised library 900
+}
+
+step_cli() {
+    unoptimised cli 2400
+}
+
+step_stores() {
+    unoptimised stores 2400
+}
+
+# unoptimised NAME SECONDS builds that test program and runs it so long at most.
+unoptimised() {
+    local program
+    program=$(cargo rustc --locked --release --test "$1" --message-format=json-render-diagnostics -- -C opt-level=0 |
+        sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p')
+    CARGO_MANIFEST_DIR=$PWD timeout "$2" "$program" "${TESTING[@]}"
 }
 
 step_unit() {
@@ -71,7 +118,7 @@ step_unit() {
 
 # The second implementation of the format and the two recovery scripts, on their own files, on ours and on all vectors.
 step_python() {
-    timeout 900 "$PYTHON" tests/python/run.py --sidekey "$SIDEKEY" --vectors fixtures/vectors
+    timeout 1500 "$PYTHON" tests/python/run.py --sidekey "$SIDEKEY" --vectors fixtures/vectors
 }
 
 # The B2 of the tests, by itself and by Backblaze's own command line.

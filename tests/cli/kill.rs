@@ -16,9 +16,13 @@ use sidekey::seal::{SealOptions, seal};
 use sidekey::secret::FileKey;
 use sidekey::wrap::{unwrap, wrap};
 
+use crate::chance::number;
 use crate::common::{Killed, Place, SIDEKEY, noise};
 
-const KILLS: u32 = 25;
+/// scripts/soak takes more.
+fn kills() -> u32 {
+    number("KILLS", 12) as u32
+}
 
 fn spawn(place: &Place, line: &str, stdin: Stdio) -> Killed {
     let mut command = Command::new(SIDEKEY);
@@ -34,11 +38,11 @@ fn killed(place: &Place, line: &str, prepare: impl Fn(), check: impl Fn(u32)) {
     let start = Instant::now();
     assert!(spawn(place, line, Stdio::null()).0.wait().unwrap().success());
     let mut whole = start.elapsed();
-    let (mut died, mut finished) = (0, 0);
-    for at in 0..KILLS {
+    let (kills, mut died, mut finished) = (kills(), 0, 0);
+    for at in 0..kills {
         prepare();
         let mut run = spawn(place, line, Stdio::null());
-        std::thread::sleep(whole * (at + 1) / KILLS);
+        std::thread::sleep(whole * (at + 1) / kills);
         run.0.kill().unwrap();
         match run.0.wait().unwrap().signal() {
             Some(9) => died += 1,
@@ -51,7 +55,7 @@ fn killed(place: &Place, line: &str, prepare: impl Fn(), check: impl Fn(u32)) {
         }
     }
     println!("{line}: {died} killed, {finished} finished before, {whole:?} a run");
-    assert!(died >= KILLS / 3, "{line}: {died} killed, {finished} finished before");
+    assert!(died >= kills / 3, "{line}: {died} killed, {finished} finished before");
 }
 
 const NAMES: u64 = 24;

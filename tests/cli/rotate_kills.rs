@@ -26,7 +26,7 @@ const BEGINS: Duration = Duration::from_millis(300);
 
 /// How many kills, and how many envelopes; of every tenth of these an older one.
 fn how_much(usual: u64) -> (u64, u64) {
-    (number("ROTATE_KILLS", 15), number("ROTATE_ENVELOPES", usual))
+    (number("ROTATE_KILLS", 8), number("ROTATE_ENVELOPES", usual))
 }
 
 /// How long a command may take that works on all of them, in seconds.

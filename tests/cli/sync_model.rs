@@ -40,7 +40,7 @@ fn restored(service: &Service, place: &Place, key: &str, what: &str) {
 fn model(service: &Service, place: &Place, what: &str) {
     let (mut dice, began) = (dice("SYNC_SEED", what), Instant::now());
     let seed = dice.0;
-    let time = Duration::from_secs(number("SYNC_SECONDS", 15));
+    let time = Duration::from_secs(number("SYNC_SECONDS", 6));
     place.mkdir("src");
     place.write("src/begin", "something");
     service.run(place, "init @ -r keys/old.pub.pem").good();

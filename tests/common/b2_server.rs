@@ -149,12 +149,17 @@ impl World {
 
     /// Makes all that is there so much older.
     pub(crate) fn age(&self, by: Duration) {
-        self.control("POST", "age", &serde_json::json!({ "seconds": by.as_secs() }));
+        self.control("POST", "age", &json!({ "seconds": by.as_secs() }));
     }
 
     /// Every version of every bucket, hide markers and unfinished large files too; by name, the newest first.
     pub(crate) fn versions(&self) -> Vec<Version> {
-        serde_json::from_value(self.control("GET", "versions", &Value::Null)).unwrap()
+        self.versions_below("")
+    }
+
+    /// The same of the names that begin with a prefix.
+    pub(crate) fn versions_below(&self, prefix: &str) -> Vec<Version> {
+        serde_json::from_value(self.control("GET", "versions", &json!({ "prefix": prefix }))).unwrap()
     }
 
     /// What `sidekey` and `b2` need in their environment.

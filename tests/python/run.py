@@ -6,11 +6,12 @@
 
 Pairs made by reference.py are restored by scripts/restore.py, by scripts/restore-with-openssl.sh and, with --sidekey,
 by that binary; pairs made by the binary are restored by the scripts. Damaged ones must be refused with exit status 3
-and leave nothing behind. With --vectors every *.vec of the folder goes through both scripts. The last line of the
-output is `N passed, N failed, N skipped`.
+and leave nothing behind. With --vectors every *.vec of the folder goes through both scripts. The groups are shared out
+among two processes for each processor, as they wait for the disk now and then. The last line of the output is `N passed, N failed, N skipped`.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import sys
@@ -40,26 +41,42 @@ def main():
     for path in filter(None, (options.sidekey, options.vectors)):
         if not path.exists():
             parser.error("%s: there is no such file or folder" % path)
-    checks = Checks()
-    with tempfile.TemporaryDirectory(prefix="sidekey-python-") as folder:
-        os.chdir(folder)
-        tools = [RestorePy(ROOT), RestoreSh(ROOT, options.shell)]
-        if options.sidekey:
-            tools.append(Sidekey(options.sidekey))
-        world = cases.World(ROOT, Path(folder), tools, options)
-        for group in cases.GROUPS:
-            if options.only and options.only not in group.__name__:
-                continue
-            start = time.monotonic()
-            before = checks.passed
-            checks.group = group.__name__
-            group(world, checks)
-            print("%-28s %4d passed in %.1f s" % (group.__name__, checks.passed - before, time.monotonic() - start))
-        os.chdir("/")
-    for line in checks.failures:
+    groups = [group for group in cases.GROUPS if (options.only or "") in group[0].__name__]
+    passed, failures = 0, []
+    # Forked, so that a worker has the options as they are.
+    with (
+        tempfile.TemporaryDirectory(prefix="sidekey-python-") as folder,
+        multiprocessing.get_context("fork").Pool(2 * os.cpu_count(), begin, (Path(folder), options)) as workers,
+    ):
+        for name, checks, seconds in workers.imap_unordered(run, groups, chunksize=1):
+            print("%-28s %4d passed in %.1f s" % (name, checks.passed, seconds), flush=True)
+            passed += checks.passed
+            failures += checks.failures
+    for line in failures:
         print("FAILED " + line)
-    print("%d passed, %d failed, 0 skipped" % (checks.passed, len(checks.failures)))
-    sys.exit(1 if checks.failures or not checks.passed else 0)
+    print("%d passed, %d failed, 0 skipped" % (passed, len(failures)))
+    sys.exit(1 if failures or not passed else 0)
+
+
+def begin(folder, options):
+    """What a worker has for all of its groups: a folder of its own, keys and tools."""
+    global world
+    folder = folder / str(os.getpid())
+    folder.mkdir()
+    os.chdir(folder)
+    tools = [RestorePy(ROOT), RestoreSh(ROOT, options.shell)]
+    if options.sidekey:
+        tools.append(Sidekey(options.sidekey))
+    world = cases.World(ROOT, folder, tools, options)
+
+
+def run(group):
+    """Its name, its checks and how long it took."""
+    function, *arguments = group
+    name = " ".join([function.__name__, *map(str, arguments)])
+    checks, start = Checks(name), time.monotonic()
+    function(world, checks, *arguments)
+    return name, checks, time.monotonic() - start
 
 
 if __name__ == "__main__":

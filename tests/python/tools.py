@@ -11,8 +11,8 @@ import sys
 class Checks:
     """Counts; a failed check is remembered and the run goes on."""
 
-    def __init__(self):
-        self.group, self.passed, self.failures = "", 0, []
+    def __init__(self, group):
+        self.group, self.passed, self.failures = group, 0, []
 
     def that(self, condition, name, detail=""):
         if condition:

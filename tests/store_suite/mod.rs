@@ -96,6 +96,8 @@ pub(crate) fn run(store: &dyn Store, scenario: Scenario) {
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    // In a box, so that the compiler has one runtime to translate and not one for each test.
+    let future: LocalBoxFuture<'_, T> = Box::pin(future);
     RUNTIME.block_on(future)
 }
 

@@ -269,7 +269,7 @@ async fn resume_and_abort(store: &dyn Store, prefix: &str) -> Result<Vec<String>
 
 /// What is below a prefix: name, action, size and SHA-1 of every version.
 fn state(world: &World, prefix: &str) -> Vec<(String, String, u64, Option<String>)> {
-    let versions = world.versions().into_iter().filter(|version| version.name.starts_with(prefix));
+    let versions = world.versions_below(prefix).into_iter();
     versions.map(|each| (each.name[prefix.len()..].to_owned(), each.action, each.size, each.sha1)).collect()
 }
 

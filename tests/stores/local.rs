@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
 use sidekey::ops::atomic::is_temporary_name;
 use sidekey::store::local::LocalStore;
@@ -48,6 +49,8 @@ impl Place {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
+    // In a box, so that the compiler has one runtime to translate and not one for each test.
+    let future: LocalBoxFuture<'_, T> = Box::pin(future);
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 

@@ -105,8 +105,7 @@ def control_world(world, method, path, params):
             case "GET", "versions":
                 return [version_json(bucket, file)
                         for bucket in world.bucket_name_to_bucket.values()
-                        for file in (bucket.file_name_and_id_to_file.file(each)
-                                     for each in range(len(bucket.file_name_and_id_to_file.order)))]
+                        for file in bucket.file_name_and_id_to_file.below((params or {}).get("prefix", ""))]
     raise ApiError(404, "not_found", "no such control call: %s" % path)
 
 

@@ -66,6 +66,13 @@ class Index(dict):
         name, _, file_id = self.order[position]
         return self[(name, file_id)]
 
+    def below(self, prefix):
+        """The files whose names begin so, in order."""
+        for position in range(self.from_name(prefix), len(self.order)):
+            if not self.order[position][0].startswith(prefix):
+                return
+            yield self.file(position)
+
 
 class File(FileSimulator):
     def check_encryption(self, request):
