@@ -14,7 +14,7 @@ use sidekey::secret::FileKey;
 use sidekey::wrap::{new_entry, wrap};
 use sidekey::{DataId, KeyId};
 
-use crate::common::{Ended, Killed, PASS, Place, failed, noise};
+use crate::common::{Ended, Killed, LIMIT, PASS, Place, failed, noise};
 
 const SECTION: usize = 65536;
 /// Header and metadata section of a file with a short name.
@@ -577,7 +577,7 @@ fn while_it_changes(place: &Place, script: &str) -> Ended {
     writer.args(["-c", &format!("while :; do {script}; done")]).current_dir(place.root());
     let writer = Killed::spawn(writer.stdin(Stdio::null()).stderr(Stdio::null()));
     let before = std::fs::metadata(place.path("big")).unwrap().ctime_nsec();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(LIMIT);
     while std::fs::metadata(place.path("big")).unwrap().ctime_nsec() == before && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -623,7 +623,7 @@ fn a_source_that_changed_after_the_run_began_is_not_left_out() {
     let mut run = place.program(&["encrypt", "-r", "keys/old.pub.pem", "in", "-o", "out", "--jobs", "1"]);
     let mut run = Killed::spawn(run.stdout(Stdio::null()).stderr(Stdio::null()));
     // Whichever of them comes first, both are written to before the run is over, and each is there or reported.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(LIMIT);
     while !place.path("out/in").exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::{
-    Content, Ended, Killed, Place, SIDEKEY, Tree, noise, objects, on_a_terminal, path_of, same_trees,
+    Content, Ended, Killed, LIMIT, Place, SIDEKEY, Tree, noise, objects, on_a_terminal, path_of, same_trees,
 };
 
 const GET: &str = "get -i keys/old.pem";
@@ -535,7 +535,7 @@ fn an_interrupted_big_file_is_gone_on_with() {
             let mut child = Killed::spawn(&mut command);
             let started = Instant::now();
             while !has_slot() && child.0.try_wait().unwrap().is_none() {
-                assert!(started.elapsed() < Duration::from_secs(60));
+                assert!(started.elapsed() < Duration::from_secs(LIMIT));
                 std::thread::sleep(Duration::from_millis(1));
             }
             // Once it was waited for, its number may be another's.

@@ -9,7 +9,7 @@ use sidekey::ErrorKind;
 use sidekey::keys::{KeyFile, PublicKey};
 use sidekey::ops::atomic::is_temporary_name;
 
-use crate::common::{Killed, PASS, Place, SIDEKEY, failed, on_a_terminal};
+use crate::common::{Killed, LIMIT, PASS, Place, SIDEKEY, failed, on_a_terminal};
 
 #[test]
 fn keygen_writes_a_private_pair_and_prints_the_key_id() {
@@ -541,7 +541,7 @@ fn a_signal_leaves_no_file_and_ends_with_130() {
         // ends with its reader.
         let command = "echo up > up; while printf x; do sleep 0.05; done";
         let mut run = spawn(&place, &["passwd", "KEY", "--new-passphrase-command", command], PASS, "");
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(LIMIT);
         while !place.path("up").exists() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -17,7 +17,7 @@ use sidekey::secret::FileKey;
 use sidekey::wrap::{unwrap, wrap};
 
 use crate::chance::number;
-use crate::common::{Killed, Place, SIDEKEY, noise};
+use crate::common::{Killed, LIMIT, Place, SIDEKEY, noise};
 
 /// scripts/soak takes more.
 fn kills() -> u32 {
@@ -214,7 +214,7 @@ fn a_killed_rewrap_leaves_every_envelope_whole_and_a_second_run_completes() {
 
 /// Waits until the run has begun to write a result, and returns what it writes.
 fn wait_for_unfinished(place: &Place, run: &Killed) -> Vec<PathBuf> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(LIMIT);
     loop {
         let found = place.unfinished(run.0.id());
         if !found.is_empty() || Instant::now() > deadline {

@@ -15,7 +15,7 @@ use sidekey::location::Location;
 use sidekey::store::{ListOptions, Listed};
 
 use crate::chance::{dice, number};
-use crate::common::{Ended, Killed, Place};
+use crate::common::{Ended, Killed, LIMIT, Place};
 use crate::edits::Dice;
 use crate::rotate_servers::{REWRAP, Service, count, fill};
 use crate::s3_server::{self, Counting, Versions};
@@ -31,7 +31,7 @@ fn how_much(usual: u64) -> (u64, u64) {
 
 /// How long a command may take that works on all of them, in seconds.
 fn limit(envelopes: u64) -> u64 {
-    60 + envelopes / 2
+    LIMIT + envelopes / 2
 }
 
 fn with_older(envelopes: u64) -> u64 {

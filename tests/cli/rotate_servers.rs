@@ -4,13 +4,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::common::{Ended, Place, SIDEKEY, ended, objects};
+use crate::common::{Ended, LIMIT, Place, SIDEKEY, ended, objects};
 use crate::s3_server::{self, Counting, Versions};
 use crate::server::World;
 
 pub(crate) const REWRAP: &str = "rewrap --json @ -i keys/old.pem --to keys/new.pub.pem";
-
-const LIMIT: u64 = 60;
 
 /// A location, and how the program reaches it; `@` in a command line stands for it.
 pub(crate) struct Service {

@@ -11,7 +11,7 @@ use sidekey::keys::KeyFile;
 use sidekey::secret::Passphrase;
 use sidekey::wrap::unwrap;
 
-use crate::common::{Killed, Place, SIDEKEY, ended};
+use crate::common::{Killed, LIMIT, Place, SIDEKEY, ended};
 
 const SECRET: &str = "Xylophon-Quarz-7719 <&> \"geheim\"";
 
@@ -163,7 +163,7 @@ fn a_running_process_has_no_secret_on_its_command_line() {
     let mut stdin = run.0.stdin.take().unwrap();
     let container = place.read("x.enc");
     std::io::Write::write_all(&mut stdin, &container[..container.len() - 10]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(LIMIT);
     let mut unfinished = vec![];
     while unfinished.is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::{Place, SIDEKEY, alone, noise};
+use crate::common::{LIMIT, Place, SIDEKEY, alone, noise};
 
 /// The calls that change what others see. What makes it durable changes nothing for who reads after a kill.
 const CALLS: [&str; 10] = [
@@ -33,7 +33,9 @@ fn killed_everywhere(place: &Place, line: &str, prepare: impl Fn(), check: impl 
             let mut command = Command::new("strace");
             command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={call}"));
             command.arg("-e").arg(format!("inject={call}:signal=KILL:when={nth}"));
-            command.args(["timeout", "--foreground", "60", SIDEKEY]).args(line.split_whitespace());
+            command
+                .args(["timeout", "--foreground", &LIMIT.to_string(), SIDEKEY])
+                .args(line.split_whitespace());
             command
                 .current_dir(place.root())
                 .stdin(Stdio::null())
@@ -120,7 +122,7 @@ fn a_signal_waits_for_the_pairs_that_get_their_names_together() {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat,renameat2"]);
         command.arg("-e").arg(format!("inject=linkat,renameat2:signal=INT:delay_exit=20000:when={nth}+"));
-        command.args(["timeout", "--foreground", "60", SIDEKEY]);
+        command.args(["timeout", "--foreground", &LIMIT.to_string(), SIDEKEY]);
         command.args(["encrypt", "-q", "-r", "keys/old.pub.pem", "in/", "-o", "stored", "--jobs", "1"]);
         command.current_dir(place.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         alone(&mut command, place.root());

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Ended, Killed, Place, SIDEKEY, ended, noise, objects, same_trees};
+use crate::common::{Ended, Killed, LIMIT, Place, SIDEKEY, ended, noise, objects, same_trees};
 use crate::s3_server::{self, Versions};
 use crate::server::World;
 
@@ -96,7 +96,7 @@ fn two_runs_on_the_same_two_exclude_each_other() {
         files.flatten().any(|file| std::fs::read(file.path()).is_ok_and(|content| content == number))
     };
     while !has_lock() {
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(LIMIT));
         std::thread::sleep(Duration::from_millis(2));
     }
     let second = place.sidekey(PUSH);

@@ -126,7 +126,10 @@ fn two_writers(service: &Service, first: &Place, what: &str) {
     for round in 0..3 {
         for (place, name) in [(first, "one"), (&second, "two")] {
             // The same long names in both: their records are made by whoever comes first.
+            // Edits may have made something else of the folder, or in it.
             let folder = format!("{name}/{long}");
+            let _ = std::fs::remove_file(place.path(&folder));
+            let _ = std::fs::remove_dir_all(place.path(&folder));
             place.mkdir(&folder);
             for file in 0..8 {
                 place.write(format!("{folder}/{file}"), noise(dice.roll(5000), dice.0));

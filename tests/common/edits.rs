@@ -42,8 +42,10 @@ pub(crate) fn edit(root: &Path, dice: &mut Dice) {
     for _ in 0..=dice.roll(3) {
         path.push(OsStr::from_bytes(NAMES[dice.roll(NAMES.len())]));
     }
+    // In an order of their own, so that a seed means the same edits on each file system.
     let all: Vec<PathBuf> = walkdir::WalkDir::new(root)
         .min_depth(1)
+        .sort_by_file_name()
         .into_iter()
         .map(|entry| entry.unwrap().into_path())
         .collect();

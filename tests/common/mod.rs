@@ -18,6 +18,9 @@ use sidekey::secret::{FileKey, Passphrase};
 use sidekey::wrap::unwrap;
 
 pub(crate) const SIDEKEY: &str = env!("CARGO_BIN_EXE_sidekey");
+
+/// How long a command may take, in seconds; a machine may be very busy.
+pub(crate) const LIMIT: u64 = 240;
 pub(crate) const PASS: &str = "correct horse";
 
 /// How a run ended.
@@ -121,7 +124,7 @@ impl Place {
 
     /// `program` here, without a terminal and without anybody's passphrases.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, program: &str, args: &[A]) -> Command {
-        self.command_within(60, program, args)
+        self.command_within(LIMIT, program, args)
     }
 
     /// The same that may take so many seconds.
@@ -382,7 +385,7 @@ pub(crate) fn path_of(bytes: &[u8]) -> &Path {
 /// terminal showed.
 pub(crate) fn on_a_terminal(place: &Place, line: &str, answers: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
-    command.args(["--foreground", "60", "script", "-q", "-e", "-c", line, "/dev/null"]);
+    command.args(["--foreground", &LIMIT.to_string(), "script", "-q", "-e", "-c", line, "/dev/null"]);
     alone(&mut command, place.root());
     command.env("PROGRAM", SIDEKEY);
     // The shell that script(1) runs, on a terminal on which progress can be shown.

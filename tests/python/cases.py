@@ -849,7 +849,7 @@ def document(world, checks):
     (folder / "key.pem").write_bytes(key)
     script = re.search(r"<!-- by hand -->\n```sh\n(.*?)```", text, re.DOTALL).group(1)
     done = subprocess.run(
-        [world.options.shell, "-eu", "-c", script], cwd=folder, capture_output=True, timeout=60, check=False
+        [world.options.shell, "-eu", "-c", script], cwd=folder, capture_output=True, timeout=240, check=False
     )
     checks.equal((done.returncode, done.stdout), (0, b"hello\n"), "the commands of the document")
     checks.equal(done.stderr.count(b"is good"), 2, "the checks of the commands")

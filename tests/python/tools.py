@@ -85,6 +85,6 @@ class Sidekey:
 
 
 def finished(command):
-    """Exit status and stderr of a command that has no terminal and a minute's time."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    """Exit status and stderr of a command that has no terminal and four minutes."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=240, check=False)
     return done.returncode, (done.stdout + done.stderr).decode("utf-8", "backslashreplace")
