@@ -149,12 +149,12 @@ count() {
         END { print p + 0, f + 0, s + 0 }' "$1")
 }
 
-# What passing tests printed: how many vectors, cases and fuzz runs they did; and the notes of other steps.
+# What passing tests printed, in short: how many vectors, cases and fuzz runs they did; and the notes of other steps.
 printed_by_tests() {
     awk '/^note: / { print "               " $0; next }
          /^---- .* stdout ----$/ { inside = 1; next }
          /^(---- |successes:|failures:|test result:)/ || /^$/ { inside = 0 }
-         inside { print "               " $0 }' "$1"
+         inside { print "               " substr($0, 1, 160) }' "$1"
 }
 
 counts() {
